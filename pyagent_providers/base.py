@@ -75,6 +75,12 @@ class LLM(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
 
+    def check(self) -> None:
+        """Raise a `ConfigurationError` if a call could not even be sent: no SDK, no key.
+
+        A pattern asks this of all its agents before it spends money on the first.
+        """
+
     async def complete(
         self,
         messages: str | Sequence[Message],

@@ -8,7 +8,7 @@ global ones opens `using(Telemetry(tracer_provider=..., meter_provider=...))`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
@@ -104,7 +104,7 @@ def current() -> Telemetry:
 
 
 @contextmanager
-def using(telemetry: Telemetry) -> Iterator[Telemetry]:
+def using(telemetry: Telemetry) -> Generator[Telemetry]:
     """Record on `telemetry` within this block and the tasks started in it."""
     token = _current.set(telemetry)
     try:
@@ -225,7 +225,7 @@ class Inference:
         self.context: Context = trace.set_span_in_context(self.span)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> Generator[None]:
         token = otel_context.attach(self.context)
         try:
             yield

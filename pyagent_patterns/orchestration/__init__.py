@@ -1,0 +1,5 @@
+"""The patterns."""
+
+from .orchestrator_workers import OrchestratorWorkers
+
+__all__ = ["OrchestratorWorkers"]

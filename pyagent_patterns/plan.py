@@ -1,0 +1,223 @@
+"""A plan: who does what, after whom. Read from a model's answer, never guessed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pyagent_providers.base import OutputSchema
+from pyagent_providers.types import JSONObject
+
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One piece of the plan: `worker` does `subtask` once `depends_on` (ids) are done."""
+
+    id: str
+    worker: str
+    subtask: str
+    depends_on: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "worker": self.worker,
+            "subtask": self.subtask,
+            "depends_on": list(self.depends_on),
+        }
+
+
+class InvalidPlan(ValueError):
+    """A planner's answer that is not a plan: all its faults, and the answer as it came."""
+
+    def __init__(self, faults: Sequence[str], text: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Assignments in the planner's order, with unique ids, known workers and no cycle."""
+
+    assignments: tuple[Assignment, ...]
+
+    def __iter__(self) -> Iterator[Assignment]:
+        return iter(self.assignments)
+
+    def __getitem__(self, name: str) -> Assignment:
+        """The assignment with this id."""
+        return self._by_id[name]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Assignment]:
+        return {assignment.id: assignment for assignment in self.assignments}
+
+    @classmethod
+    def parse(cls, text: str, workers: Sequence[str]) -> Plan:
+        """Read a plan from the planner's answer.
+
+        The answer is `{"assignments": [{"worker", "subtask", "id"?, "depends_on"?}]}`, bare or
+        in one code fence. A missing id becomes `t1`, `t2`, ... by position. A dependency names
+        an assignment's id, or a worker that has exactly one assignment; the order in which
+        assignments are listed does not matter. Raises `InvalidPlan` with every fault found.
+        """
+        fenced = _FENCE.match(text.strip())
+        try:
+            draft = _Draft.model_validate_json(fenced.group(1) if fenced else text)
+        except ValidationError as error:
+            raise InvalidPlan(_shape_faults(error), text) from None
+        assignments, faults = _resolve(draft.assignments, workers)
+        if faults:
+            raise InvalidPlan(faults, text)
+        return cls(assignments)
+
+    @classmethod
+    def schema(cls, workers: Sequence[str]) -> OutputSchema:
+        """The JSON Schema of a plan for these workers, within what strict modes accept."""
+        assignment = {
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "description": "a short unique id, such as t1"},
+                "worker": {"type": "string", "enum": list(workers)},
+                "subtask": {
+                    "type": "string",
+                    "description": "the worker's full instructions",
+                },
+                "depends_on": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "ids of the assignments whose output this one needs",
+                },
+            },
+            "required": ["id", "worker", "subtask", "depends_on"],
+            "additionalProperties": False,
+        }
+        wanted: JSONObject = {
+            "type": "object",
+            "properties": {"assignments": {"type": "array", "items": assignment}},
+            "required": ["assignments"],
+            "additionalProperties": False,
+        }
+        return OutputSchema("plan", wanted)
+
+
+class _Item(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    worker: str = Field(min_length=1)
+    subtask: str = Field(min_length=1)
+    id: str | None = Field(default=None, min_length=1)
+    depends_on: list[str] = []
+
+    @field_validator("depends_on", mode="before")
+    @classmethod
+    def _null_is_none(cls, value: object) -> object:
+        return [] if value is None else value
+
+
+class _Draft(BaseModel):
+    assignments: list[_Item]
+
+
+def _shape_faults(error: ValidationError) -> list[str]:
+    faults: list[str] = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        if fault["type"] == "json_invalid":
+            return ['the answer is not JSON; answer with {"assignments": [...]} and nothing else']
+        where = _path(fault["loc"])
+        faults.append(f"{where}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+    return faults
+
+
+def _path(location: Sequence[int | str]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "the answer"
+
+
+def _resolve(
+    items: Sequence[_Item], workers: Sequence[str]
+) -> tuple[tuple[Assignment, ...], list[str]]:
+    """The assignments with every dependency as an id, and what is wrong with them."""
+    if not items:
+        return (), ["the plan is empty; give at least one assignment"]
+    ids = _ids(items)
+    ids_of: dict[str, list[str]] = {}
+    for own, item in zip(ids, items, strict=True):
+        ids_of.setdefault(item.worker, []).append(own)
+
+    faults = [
+        f"the id {name!r} is used {count} times; ids must be unique"
+        for name, count in Counter(ids).items()
+        if count > 1
+    ]
+    assignments: list[Assignment] = []
+    for own, item in zip(ids, items, strict=True):
+        if item.worker not in workers:
+            known = ", ".join(repr(name) for name in workers)
+            faults.append(f"assignment {own!r}: no worker {item.worker!r}; choose from {known}")
+        needs: list[str] = []
+        for wanted in item.depends_on:
+            try:
+                needs.append(_dependency(wanted, own, ids, ids_of))
+            except LookupError as fault:
+                faults.append(f"assignment {own!r}: {fault.args[0]}")
+        assignments.append(Assignment(own, item.worker, item.subtask, tuple(dict.fromkeys(needs))))
+
+    if cycle := _cycle({a.id: a.depends_on for a in assignments}):
+        faults.append(f"these assignments wait for each other: {' -> '.join(cycle)}")
+    return tuple(assignments), faults
+
+
+def _ids(items: Sequence[_Item]) -> list[str]:
+    """Each item's id; one without takes its position, `t3`, or the next number that is free."""
+    taken = {item.id for item in items}
+    ids: list[str] = []
+    for position, item in enumerate(items, 1):
+        own = item.id
+        while own is None or (item.id is None and own in taken):
+            own = f"t{position}"
+            position += len(items)
+        taken.add(own)
+        ids.append(own)
+    return ids
+
+
+def _dependency(
+    wanted: str, own: str, ids: Sequence[str], ids_of: Mapping[str, Sequence[str]]
+) -> str:
+    """The id that a dependency means. Raises LookupError saying why it means none."""
+    if wanted in ids:
+        meant = wanted
+    else:
+        match ids_of.get(wanted, ()):
+            case [only]:
+                meant = only
+            case []:
+                raise LookupError(f"it depends on {wanted!r}, which is not an assignment's id")
+            case several:
+                raise LookupError(
+                    f"it depends on {wanted!r}, a worker with {len(several)} assignments; "
+                    f"name one by id: {', '.join(repr(name) for name in several)}"
+                )
+    if meant == own:
+        raise LookupError("it depends on itself")
+    return meant
+
+
+def _cycle(dependencies: Mapping[str, Sequence[str]]) -> list[str] | None:
+    try:
+        TopologicalSorter(dependencies).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return None

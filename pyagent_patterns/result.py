@@ -1,0 +1,179 @@
+"""What a run gives back: the answer, who did what, what every call used and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Literal
+
+from pyagent_providers.base import Usage
+
+from . import ledger
+from .ledger import CallRecord, CostKey
+from .plan import Assignment
+
+OutcomeStatus = Literal["completed", "failed", "skipped", "cancelled"]
+ResultStatus = Literal["completed", "partial"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one assignment.
+
+    `output` is the worker's answer, None unless `completed`; `error` says why there is none.
+    `calls` are its attempts, and the rest is read off them: `usage`, `cost` (US dollars of those
+    with a price, None when none of those billed has one), `attempts`, and `started_at` and `ended_at` (Unix time in
+    seconds, None for an assignment that never started).
+    """
+
+    assignment: Assignment
+    status: OutcomeStatus
+    output: str | None = None
+    error: str | None = None
+    calls: tuple[CallRecord, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.assignment.id
+
+    @property
+    def worker(self) -> str:
+        return self.assignment.worker
+
+    @property
+    def usage(self) -> Usage:
+        return ledger.total_usage(self.calls)
+
+    @property
+    def cost(self) -> Decimal | None:
+        return ledger.known_cost(self.calls)
+
+    @property
+    def attempts(self) -> int:
+        return len(self.calls)
+
+    @property
+    def started_at(self) -> float | None:
+        return self.calls[0].started_at if self.calls else None
+
+    @property
+    def ended_at(self) -> float | None:
+        return self.calls[-1].started_at + self.calls[-1].seconds if self.calls else None
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            **self.assignment.to_dict(),
+            "status": self.status,
+            "output": self.output,
+            "error": self.error,
+            "usage": self.usage.to_dict(),
+            "cost": None if self.cost is None else str(self.cost),
+            "attempts": self.attempts,
+            "started_at": _iso(self.started_at),
+            "ended_at": _iso(self.ended_at),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run of a pattern.
+
+    `status` is `partial` when an assignment did not complete; `outcomes` says which and why.
+    `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` is what
+    the pattern has to say for itself as JSON values; for OrchestratorWorkers `assignments` and
+    `workers_used`. `trace_id` is 32 hex digits, None when nothing traces. The result that an
+    exception carries has everything that did finish; its `output` is then empty.
+    """
+
+    pattern: str
+    run_id: str
+    output: str
+    status: ResultStatus
+    outcomes: tuple[Outcome, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    started_at: float = 0.0
+    duration_seconds: float = 0.0
+    trace_id: str | None = None
+
+    @property
+    def cost_estimate(self) -> Decimal:
+        """US dollars: the sum of every call that has a price; `unpriced` counts the others."""
+        return ledger.total_cost(self.calls)
+
+    @property
+    def unpriced(self) -> int:
+        """How many calls have no price and so are not in `cost_estimate`."""
+        return ledger.unpriced(self.calls)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all calls that reported them."""
+        return ledger.total_usage(self.calls)
+
+    def cost_by(self, key: CostKey) -> dict[str, Decimal]:
+        """US dollars by "agent", "phase", "model" or "provider", dearest first.
+
+        The figures add up to `cost_estimate`.
+        """
+        return ledger.cost_by(self.calls, key)
+
+    def to_dict(self) -> dict[str, object]:
+        """The whole result as JSON values: money as decimal strings, times as ISO 8601 UTC."""
+        return {
+            "pattern": self.pattern,
+            "run_id": self.run_id,
+            "trace_id": self.trace_id,
+            "status": self.status,
+            "output": self.output,
+            "cost_estimate": str(self.cost_estimate),
+            "unpriced": self.unpriced,
+            "usage": self.usage.to_dict(),
+            "started_at": _iso(self.started_at),
+            "duration_seconds": self.duration_seconds,
+            "metadata": dict(self.metadata),
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "calls": [call.to_dict() for call in self.calls],
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.pattern} {self.run_id} {self.status}: "
+            f"{len(self.calls)} calls, {_tokens(self.usage)}, {_dollars(self)}, "
+            f"{self.duration_seconds:.1f}s>"
+        )
+
+    def __str__(self) -> str:
+        lines = [repr(self)]
+        lines += [_outcome_line(outcome) for outcome in self.outcomes]
+        if self.output:
+            lines += ["", self.output]
+        return "\n".join(lines)
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _tokens(usage: Usage) -> str:
+    return f"{usage.input_tokens}+{usage.output_tokens} tokens"
+
+
+def _dollars(result: Result) -> str:
+    unpriced = f" + {result.unpriced} unpriced" if result.unpriced else ""
+    return f"${result.cost_estimate:.4f}{unpriced}"
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    after = f" after {', '.join(outcome.assignment.depends_on)}"
+    how = outcome.status if outcome.error is None else f"{outcome.status}: {outcome.error}"
+    return f"  {outcome.id} {outcome.worker}{after if outcome.assignment.depends_on else ''}: {how}"
+
+
+def workers_used(outcomes: Sequence[Outcome]) -> list[str]:
+    """The workers that were asked, in order of first use."""
+    started = [outcome for outcome in outcomes if outcome.started_at is not None]
+    started.sort(key=lambda outcome: outcome.started_at or 0.0)
+    return list(dict.fromkeys(outcome.worker for outcome in started))

@@ -1,0 +1,106 @@
+"""Run a plan's graph: a task starts the moment its dependencies are done, never in waves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Node(Generic[T]):
+    """A task of the graph: `work` is given the results of `depends_on`, by name."""
+
+    depends_on: tuple[str, ...]
+    work: Callable[[Mapping[str, T]], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Never started, since these of its dependencies did not finish."""
+
+    because: tuple[str, ...]
+
+
+Settled: TypeAlias = "Done[T] | Failed | Skipped"
+
+
+async def run_graph(
+    nodes: Mapping[str, Node[T]],
+    *,
+    survive: type[Exception],
+    limit: int | None = None,
+    on_settled: Callable[[str, Settled[T]], None] = lambda name, settled: None,
+) -> dict[str, Settled[T]]:
+    """Run every node of an acyclic graph; the results by name, in the order of `nodes`.
+
+    At most `limit` run at once (None: no limit). A node that raises `survive` is `Failed`, what
+    depends on it `Skipped`, and the rest goes on. Any other exception cancels what runs and is
+    raised; so does cancelling the caller. Nothing is left running either way.
+    """
+    settled: dict[str, Settled[T]] = {}
+    values: dict[str, T] = {}
+    dependents: dict[str, list[str]] = {name: [] for name in nodes}
+    waiting = {name: len(node.depends_on) for name, node in nodes.items()}
+    for name, node in nodes.items():
+        for dependency in node.depends_on:
+            dependents[dependency].append(name)
+    ready = deque(name for name, count in waiting.items() if not count)
+    running = 0
+    # One context for the whole fan-out: a task that is started when another ends must not
+    # inherit what that one set.
+    context = contextvars.copy_context()
+
+    async def run(name: str) -> None:
+        nonlocal running
+        inputs = {dependency: values[dependency] for dependency in nodes[name].depends_on}
+        try:
+            how: Settled[T] = Done(await nodes[name].work(inputs))
+        except survive as error:
+            how = Failed(error)
+        running -= 1
+        settle(name, how)
+        start_ready()
+
+    def settle(name: str, how: Settled[T]) -> None:
+        settled[name] = how
+        if isinstance(how, Done):
+            values[name] = how.value
+        on_settled(name, how)
+        for dependent in dependents[name]:
+            waiting[dependent] -= 1
+            if waiting[dependent]:
+                continue
+            lost = tuple(d for d in nodes[dependent].depends_on if d not in values)
+            if lost:
+                settle(dependent, Skipped(lost))
+            else:
+                ready.append(dependent)
+
+    def start_ready() -> None:
+        nonlocal running
+        while ready and (limit is None or running < limit):
+            running += 1
+            group.create_task(run(ready.popleft()), context=context.copy())
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            start_ready()
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return {name: settled[name] for name in nodes}

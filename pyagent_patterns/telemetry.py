@@ -1,0 +1,197 @@
+"""What is seen of a run: the pattern's and the agents' spans, and the cost metrics.
+
+Every figure here is read from the ledger's records, so a span, a metric and the result cannot
+disagree. With no SDK configured the spans do not record and nothing is computed for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from pyagent_providers import semconv
+from pyagent_providers.semconv import Phase
+from pyagent_providers.telemetry import Attributes, current, error_type, mark_failed
+
+from . import ledger
+from .agent import Agent
+from .ledger import CallRecord
+from .plan import Assignment
+from .result import Result
+
+
+class _ActiveSpan:
+    """A span that is the current one within its `with` block."""
+
+    __slots__ = ("_started", "_token", "span", "telemetry")
+
+    def __init__(self, name: str, attributes: Attributes) -> None:
+        self.telemetry = current()
+        self.span: Span = self.telemetry.tracer.start_span(
+            name, kind=SpanKind.INTERNAL, attributes=attributes
+        )
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._token = otel_context.attach(trace.set_span_in_context(self.span))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended(time.perf_counter() - self._started, error)
+        otel_context.detach(self._token)
+        if error is not None and self.span.is_recording():
+            mark_failed(self.span, error, record=False)  # recorded on the call's own span
+        self.span.end()
+
+    def _ended(self, seconds: float, error: BaseException | None) -> None:
+        raise NotImplementedError
+
+
+class PatternSpan(_ActiveSpan):
+    """The root of a run: one span around everything, with the totals at its end."""
+
+    __slots__ = ("_pattern",)
+
+    def __init__(self, pattern: str, run_id: str) -> None:
+        self._pattern = pattern
+        super().__init__(
+            semconv.PATTERN_SPAN + pattern,
+            {
+                semconv.OPERATION_NAME: "invoke_workflow",
+                semconv.WORKFLOW_NAME: pattern,
+                semconv.PATTERN: pattern,
+                semconv.RUN_ID: run_id,
+                semconv.OPENINFERENCE_KIND: "CHAIN",
+            },
+        )
+
+    @property
+    def trace_id(self) -> str | None:
+        context = self.span.get_span_context()
+        return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+    def planned(self, assignments: Sequence[Assignment]) -> None:
+        if self.span.is_recording():
+            self.span.set_attribute(semconv.PLAN_TASKS, [a.id for a in assignments])
+            self.span.set_attribute(semconv.PLAN_WORKERS, [a.worker for a in assignments])
+
+    def plan_rejected(self, faults: Sequence[str]) -> None:
+        if self.span.is_recording():
+            self.span.add_event(semconv.PLAN_REJECTED_EVENT, {semconv.PLAN_FAULTS: list(faults)})
+
+    def finished(self, result: Result) -> None:
+        """Write the run's totals; also those of a run that failed."""
+        if not self.span.is_recording():
+            return
+        self.span.set_attributes(_totals(result.calls))
+        self.span.set_attribute(semconv.STATUS, result.status)
+        used = result.metadata.get("workers_used")
+        if isinstance(used, list):
+            self.span.set_attribute(semconv.WORKERS_USED, used)  # pyright: ignore[reportUnknownArgumentType]
+
+    def _ended(self, seconds: float, error: BaseException | None) -> None:
+        attributes: Attributes = {semconv.WORKFLOW_NAME: self._pattern}
+        if error is not None:
+            attributes[semconv.ERROR_TYPE] = error_type(error)
+        self.telemetry.workflow_duration.record(seconds, attributes)
+
+
+class AgentLabels:
+    """What is the same whenever one agent is asked in one phase of one pattern."""
+
+    __slots__ = ("at_start", "costs", "duration", "span_name")
+
+    def __init__(self, pattern: str, agent: Agent, phase: Phase) -> None:
+        self.span_name = semconv.AGENT_SPAN + agent.name
+        self.at_start: Attributes = {
+            semconv.OPERATION_NAME: "plan" if phase == "plan" else "invoke_agent",
+            semconv.AGENT_NAME: agent.name,
+            semconv.PHASE: phase,
+            semconv.PATTERN: pattern,
+            semconv.OPENINFERENCE_KIND: "CHAIN" if phase == "plan" else "AGENT",
+        }
+        self.costs: Attributes = {
+            semconv.PATTERN: pattern,
+            semconv.PHASE: phase,
+            semconv.AGENT_NAME: agent.name,
+            semconv.REQUEST_MODEL: agent.llm.model,
+            semconv.PROVIDER_NAME: agent.llm.provider,
+        }
+        self.duration: Attributes = {semconv.AGENT_NAME: agent.name}
+
+
+class AgentSpan(_ActiveSpan):
+    """One question to one agent, its attempts and replays included."""
+
+    __slots__ = ("_calls", "_labels", "_replayed")
+
+    def __init__(
+        self,
+        labels: AgentLabels,
+        *,
+        run_id: str,
+        step: int,
+        task_id: str | None,
+        depends_on: Sequence[str],
+        replayed: bool,
+    ) -> None:
+        self._labels = labels
+        self._replayed = replayed
+        self._calls: list[CallRecord] = []
+        own: dict[str, AttributeValue] = {semconv.RUN_ID: run_id, semconv.STEP: step}
+        if task_id is not None:
+            own[semconv.TASK_ID] = task_id
+            own[semconv.TASK_DEPENDS_ON] = tuple(depends_on)
+        if replayed:
+            own[semconv.REPLAYED] = True
+        super().__init__(labels.span_name, labels.at_start | own)
+
+    def settled(self, call: CallRecord) -> None:
+        """Count one attempt. Replayed ones were counted in the metrics when they were paid."""
+        self._calls.append(call)
+        if call.replayed:
+            return
+        telemetry, labels = self.telemetry, self._labels
+        if call.cost is None:
+            telemetry.unpriced.add(1, labels.costs)
+        elif call.cost:
+            telemetry.cost.add(float(call.cost), labels.costs)
+        if call.attempt > 1:
+            telemetry.retries.add(1, labels.costs)
+
+    def _ended(self, seconds: float, error: BaseException | None) -> None:
+        if self.span.is_recording() and self._calls:
+            self.span.set_attributes({**_totals(self._calls), semconv.ATTEMPTS: len(self._calls)})
+        if self._replayed:
+            return
+        attributes = self._labels.duration
+        if error is not None:
+            attributes = {**attributes, semconv.ERROR_TYPE: error_type(error)}
+        self.telemetry.agent_duration.record(seconds, attributes)
+
+
+def _totals(calls: Sequence[CallRecord]) -> Attributes:
+    """Roll-ups live outside `gen_ai.usage.*`: backends add that up over all spans."""
+    usage = ledger.total_usage(calls)
+    totals: Attributes = {
+        semconv.PYAGENT_INPUT_TOKENS: usage.input_tokens,
+        semconv.PYAGENT_OUTPUT_TOKENS: usage.output_tokens,
+    }
+    if unpriced := ledger.unpriced(calls):
+        totals[semconv.UNPRICED] = unpriced
+    cost = ledger.known_cost(calls)
+    if cost is not None:
+        totals[semconv.COST_USD] = float(cost)
+    return totals
