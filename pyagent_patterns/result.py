@@ -23,9 +23,9 @@ class Outcome:
     """What became of one assignment.
 
     `output` is the worker's answer, None unless `completed`; `error` says why there is none.
-    `calls` are its attempts, and the rest is read off them: `usage`, `cost` (US dollars of those
-    with a price, None when none of those billed has one), `attempts`, and `started_at` and `ended_at` (Unix time in
-    seconds, None for an assignment that never started).
+    `calls` are its attempts; the rest is read off them: `usage`, `cost` (US dollars of those with
+    a price, None when none of those billed has one), `attempts`, `started_at` and `ended_at` (Unix
+    time in seconds, None for an assignment that never started).
     """
 
     assignment: Assignment

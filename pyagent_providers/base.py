@@ -67,6 +67,8 @@ class LLM(ABC):
     ) -> None:
         if not isinstance(model, str) or not model.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"model must name a model, such as 'gpt-4o-mini'; got {model!r}")
+        if price is not None and not isinstance(price, ModelPrice):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"price must be a ModelPrice(input=..., output=...); got {price!r}")
         self.model = model
         self.provider = provider
         self.price = price
@@ -75,7 +77,7 @@ class LLM(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - nothing can be missing by default
         """Raise a `ConfigurationError` if a call could not even be sent: no SDK, no key.
 
         A pattern asks this of all its agents before it spends money on the first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.plan import Assignment
@@ -57,8 +57,9 @@ def subtask(assignment: Assignment, outputs: Mapping[Assignment, str]) -> str:
     """The subtask, and the outputs it builds on."""
     if not outputs:
         return assignment.subtask
+    tag = _free_tag(outputs.values())
     given = "\n\n".join(
-        f'<output from="{source.worker}" id="{source.id}">\n{output}\n</output>'
+        f'<{tag} from="{source.worker}" id="{source.id}">\n{output}\n</{tag}>'
         for source, output in outputs.items()
     )
     return f"""{assignment.subtask}
@@ -70,9 +71,10 @@ You build on what was done before:
 
 def synthesis(task: str, outcomes: Sequence[Outcome]) -> str:
     """The task, every outcome with its worker, and what is missing and why."""
+    tag = _free_tag(outcome.output or "" for outcome in outcomes)
     done = "\n\n".join(
-        f'<output from="{outcome.worker}" id="{outcome.id}">\n'
-        f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</output>"
+        f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
+        f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</{tag}>"
         for outcome in outcomes
         if outcome.status == "completed"
     )
@@ -98,3 +100,12 @@ The specialists' work:
 {done}
 {missing}
 Write the final answer to the task."""
+
+
+def _free_tag(texts: Iterable[str]) -> str:
+    """A tag that no text contains, so that no output can pass for the end of another."""
+    everything = "".join(texts)
+    tag = "output"
+    while f"<{tag}" in everything or f"</{tag}" in everything:
+        tag += "_"
+    return tag
