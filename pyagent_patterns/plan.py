@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -15,6 +16,15 @@ from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
 
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+class AssignmentDict(TypedDict):
+    """An assignment as JSON values."""
+
+    id: str
+    worker: str
+    subtask: str
+    depends_on: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class Assignment:
     subtask: str
     depends_on: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> AssignmentDict:
         return {
             "id": self.id,
             "worker": self.worker,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pyagent_providers.base import Usage
 
 from . import ledger
 from .ledger import CallRecord, CostKey
-from .plan import Assignment
+from .plan import Assignment, AssignmentDict
 
 OutcomeStatus = Literal["completed", "failed", "skipped", "cancelled"]
 ResultStatus = Literal["completed", "partial"]
@@ -76,15 +76,22 @@ class Outcome:
         }
 
 
+class Metadata(TypedDict):
+    """The plan that was run and who worked on it, as JSON values."""
+
+    assignments: list[AssignmentDict]
+    workers_used: list[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One run of a pattern.
 
     `status` is `partial` when an assignment did not complete; `outcomes` says which and why.
-    `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` is what
-    the pattern has to say for itself as JSON values; for OrchestratorWorkers `assignments` and
-    `workers_used`. `trace_id` is 32 hex digits, None when nothing traces. The result that an
-    exception carries has everything that did finish; its `output` is then empty.
+    `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` has the
+    `assignments` as JSON values and `workers_used`, the names in order of first use. `trace_id`
+    is 32 hex digits, None when nothing traces. The result that an exception carries has all that
+    did finish; its `output` is empty.
     """
 
     pattern: str
@@ -93,7 +100,7 @@ class Result:
     status: ResultStatus
     outcomes: tuple[Outcome, ...] = ()
     calls: tuple[CallRecord, ...] = ()
-    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    metadata: Metadata = field(default_factory=lambda: Metadata(assignments=[], workers_used=[]))
     started_at: float = 0.0
     duration_seconds: float = 0.0
     trace_id: str | None = None

@@ -97,9 +97,7 @@ class PatternSpan(_ActiveSpan):
             return
         self.span.set_attributes(_totals(result.calls))
         self.span.set_attribute(semconv.STATUS, result.status)
-        used = result.metadata.get("workers_used")
-        if isinstance(used, list):
-            self.span.set_attribute(semconv.WORKERS_USED, used)  # pyright: ignore[reportUnknownArgumentType]
+        self.span.set_attribute(semconv.WORKERS_USED, result.metadata["workers_used"])
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
         attributes: Attributes = {semconv.WORKFLOW_NAME: self._pattern}
