@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar
 
+from pyagent_providers.semconv import Phase
+
 from .agent import Agent
 from .events import Observer
 from .journal import Journal, MemoryJournal
@@ -17,8 +19,8 @@ from .log import log_event, logger
 from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
-from .run import RunContext
-from .telemetry import PatternSpan
+from .run import Run, RunContext
+from .telemetry import AgentLabels, PatternSpan
 
 __all__ = ["Agent", "Outcome", "Pattern", "Result", "RetryPolicy"]
 
@@ -35,6 +37,8 @@ class Pattern(ABC):
 
     def __init__(self, *, retry: RetryPolicy | None = None) -> None:
         self.retry = retry or RetryPolicy()
+        # Of the agents, not of any run: worked out once, on first use.
+        self._labels: dict[tuple[Agent, Phase], AgentLabels] = {}
 
     @property
     @abstractmethod
@@ -73,9 +77,14 @@ class Pattern(ABC):
             observers.append(log_event)
         with PatternSpan(self.name, run_id) as span:
             record = RunRecord(run_id=run_id, pattern=self.name, observers=observers, span=span)
-            ctx = RunContext(record, journal=journal or MemoryJournal(), retry=self.retry)
+            run = Run(
+                record=record,
+                journal=journal or MemoryJournal(),
+                retry=self.retry,
+                labels=self._labels,
+            )
             try:
-                result = record.result(await self._execute(ctx, task))
+                result = record.result(await self._execute(RunContext(run), task))
             except BaseException as error:
                 with suppress(AttributeError):  # an exception type with slots
                     error.result = record.result(None)  # pyright: ignore[reportAttributeAccessIssue]

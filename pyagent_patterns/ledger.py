@@ -47,7 +47,7 @@ class CallRecord:
     seconds: float = 0.0
     replayed: bool = False
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JSONObject:
         """The record as JSON values; money is a decimal string."""
         return {
             "step": self.step,

@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import TypedDict
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing import TYPE_CHECKING, TypedDict
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 
@@ -81,14 +82,12 @@ class Plan:
         assignments are listed does not matter. Raises `InvalidPlan` with every fault found.
         """
         fenced = _FENCE.match(text.strip())
-        try:
-            draft = _Draft.model_validate_json(fenced.group(1) if fenced else text)
-        except ValidationError as error:
-            raise InvalidPlan(_shape_faults(error), text) from None
-        assignments, faults = _resolve(draft.assignments, workers)
-        if faults:
-            raise InvalidPlan(faults, text)
-        return cls(assignments)
+        items, faults = _read(fenced.group(1) if fenced else text)
+        if not faults:
+            assignments, faults = _resolve(items, workers)
+            if not faults:
+                return cls(assignments)
+        raise InvalidPlan(faults, text)
 
     @classmethod
     def schema(cls, workers: Sequence[str]) -> OutputSchema:
@@ -120,32 +119,42 @@ class Plan:
         return OutputSchema("plan", wanted)
 
 
-class _Item(BaseModel):
-    model_config = ConfigDict(strict=True)
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An assignment as a planner writes it."""
 
-    worker: str = Field(min_length=1)
-    subtask: str = Field(min_length=1)
-    id: str | None = Field(default=None, min_length=1)
-    depends_on: list[str] = []
-
-    @field_validator("depends_on", mode="before")
-    @classmethod
-    def _null_is_none(cls, value: object) -> object:
-        return [] if value is None else value
+    worker: str
+    subtask: str
+    id: str | None = None
+    depends_on: list[str] | None = None
 
 
-class _Draft(BaseModel):
+@dataclass(frozen=True, slots=True)
+class _Draft:
     assignments: list[_Item]
 
 
-def _shape_faults(error: ValidationError) -> list[str]:
-    faults: list[str] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        if fault["type"] == "json_invalid":
-            return ['the answer is not JSON; answer with {"assignments": [...]} and nothing else']
-        where = _path(fault["loc"])
-        faults.append(f"{where}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
-    return faults
+@cache
+def _shape() -> TypeAdapter[_Draft]:
+    # Not at the top: pydantic takes longer to import than all of this package.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Draft)
+
+
+def _read(text: str) -> tuple[list[_Item], list[str]]:
+    """The items of the answer, and what is wrong with its form."""
+    from pydantic import ValidationError
+
+    try:
+        return _shape().validate_json(text, strict=True).assignments, []
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if faults[0]["type"] == "json_invalid":
+        return [], ['the answer is not JSON; answer with {"assignments": [...]} and nothing else']
+    return [], [
+        f"{_path(fault['loc'])}: {fault['msg'][:1].lower()}{fault['msg'][1:]}" for fault in faults
+    ]
 
 
 def _path(location: Sequence[int | str]) -> str:
@@ -176,8 +185,10 @@ def _resolve(
         if item.worker not in workers:
             known = ", ".join(repr(name) for name in workers)
             faults.append(f"assignment {own!r}: no worker {item.worker!r}; choose from {known}")
+        if not item.subtask.strip():
+            faults.append(f"assignment {own!r}: its subtask is empty")
         needs: list[str] = []
-        for wanted in item.depends_on:
+        for wanted in item.depends_on or ():
             try:
                 needs.append(_dependency(wanted, own, ids, ids_of))
             except LookupError as fault:
@@ -194,12 +205,11 @@ def _ids(items: Sequence[_Item]) -> list[str]:
     taken = {item.id for item in items}
     ids: list[str] = []
     for position, item in enumerate(items, 1):
-        own = item.id
-        while own is None or (item.id is None and own in taken):
-            own = f"t{position}"
-            position += len(items)
-        taken.add(own)
-        ids.append(own)
+        number = position
+        while not item.id and f"t{number}" in taken:
+            number += len(items)
+        ids.append(item.id or f"t{number}")
+        taken.add(ids[-1])
     return ids
 
 

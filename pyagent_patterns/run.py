@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 from urllib.parse import quote
 
 from pyagent_providers.base import Completion, Cost, OutputSchema
 from pyagent_providers.errors import ProviderError
 from pyagent_providers.semconv import Phase
 from pyagent_providers.telemetry import error_type
+from pyagent_providers.types import JSONObject
 
 from . import schedule
 from .agent import Agent
@@ -47,6 +47,24 @@ class Task(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What all scopes of one run share. `labels` belongs to the pattern, which outlives the run."""
+
+    record: RunRecord
+    journal: Journal
+    retry: RetryPolicy
+    labels: dict[tuple[Agent, Phase], AgentLabels]
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The plan's task that a scope belongs to."""
+
+    id: str
+    depends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One question to one agent, and where in the run it is asked."""
 
@@ -56,17 +74,18 @@ class Question:
     prompt: str
     phase: Phase
     schema: OutputSchema | None
-    task_id: str | None
-    depends_on: tuple[str, ...]
+    task: Assigned | None
+
+    @property
+    def task_id(self) -> str | None:
+        return None if self.task is None else self.task.id
 
     @property
     def input_hash(self) -> str:
         """Changes with anything that could change the answer."""
-        digest = hashlib.sha256(self.agent.fingerprint.encode())
-        digest.update(self.prompt.encode(errors="surrogatepass"))
-        if self.schema is not None:
-            digest.update(json.dumps(self.schema.schema, sort_keys=True).encode())
-        return digest.hexdigest()
+        schema = "" if self.schema is None else self.schema.text
+        content = "\0".join((self.agent.fingerprint, schema, self.prompt))
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +96,22 @@ class Reply:
     error: str | None
     calls: tuple[CallRecord, ...]
 
-    def to_json(self) -> str:
-        calls = [call.to_dict() for call in self.calls]
-        return json.dumps({"text": self.text, "error": self.error, "calls": calls})
+    def to_dict(self) -> JSONObject:
+        return {
+            "text": self.text,
+            "error": self.error,
+            "calls": [call.to_dict() for call in self.calls],
+        }
 
     @classmethod
-    def from_json(cls, stored: str) -> Reply:
-        fields = json.loads(stored)
-        calls = tuple(CallRecord.from_dict(call) for call in fields["calls"])
-        return cls(fields["text"], fields["error"], calls)
+    def replayed(cls, stored: JSONObject) -> Reply:
+        """The reply that `to_dict` gave, its calls marked as paid for before."""
+        calls = cast("Sequence[JSONObject]", stored["calls"])
+        return cls(
+            text=cast("str | None", stored["text"]),
+            error=cast("str | None", stored["error"]),
+            calls=tuple(CallRecord.from_dict(call).as_replayed() for call in calls),
+        )
 
 
 class RunContext:
@@ -95,42 +121,24 @@ class RunContext:
     every execution of the run, in whatever order things happen.
     """
 
-    __slots__ = (
-        "_asked",
-        "_busy",
-        "_children",
-        "_depends_on",
-        "_journal",
-        "_labels",
-        "_path",
-        "_retry",
-        "_task_id",
-        "record",
-    )
+    __slots__ = ("_asked", "_busy", "_children", "_path", "_run", "_task")
 
-    def __init__(self, record: RunRecord, *, journal: Journal, retry: RetryPolicy) -> None:
-        self.record = record
-        self._journal = journal
-        self._retry = retry
-        self._labels: dict[tuple[int, Phase], AgentLabels] = {}
-        self._path = ""
-        self._task_id: str | None = None
-        self._depends_on: tuple[str, ...] = ()
+    def __init__(self, run: Run, path: str = "", task: Assigned | None = None) -> None:
+        self._run = run
+        self._path = path
+        self._task = task
         self._children: set[str] = set()
         self._asked = 0
         self._busy = False
 
+    @property
+    def record(self) -> RunRecord:
+        """What the run has to show so far; a pattern reports its plan and outcomes to it."""
+        return self._run.record
+
     def child(self, name: str) -> RunContext:
         """A scope below this one. Raises ScopeError when the name is taken."""
-        if name in self._children:
-            raise ScopeError(f"scope {self._path + name!r} exists already; scopes need own names")
-        self._children.add(name)
-        scope = RunContext(self.record, journal=self._journal, retry=self._retry)
-        scope._labels = self._labels
-        scope._path = f"{self._path}{quote(name, safe='')}/"
-        scope._task_id = self._task_id
-        scope._depends_on = self._depends_on
-        return scope
+        return self._child(name, self._task)
 
     async def dag(
         self,
@@ -144,7 +152,10 @@ class RunContext:
         An agent that fails fails its task; what depends on it is skipped, the others go on.
         """
         nodes = {
-            name: Node(task.depends_on, partial(task.work, self._task_scope(name, task.depends_on)))
+            name: Node(
+                task.depends_on,
+                partial(task.work, self._child(name, Assigned(name, task.depends_on))),
+            )
             for name, task in tasks.items()
         }
         return await schedule.run_graph(
@@ -178,8 +189,7 @@ class RunContext:
                 prompt=prompt,
                 phase=phase,
                 schema=schema,
-                task_id=self._task_id,
-                depends_on=self._depends_on,
+                task=self._task,
             )
             self._asked += 1
             return await self._answer(question)
@@ -188,32 +198,24 @@ class RunContext:
 
     async def _answer(self, question: Question) -> str:
         """From the journal, or by asking and recording; either way seen, logged and told."""
-        run_id = self.record.run_id
-        recorded = await self._journal.begin(run_id, question.key, question.input_hash)
-        replayed = recorded is not None
-        cause: BaseException | None = None
+        journal, run_id = self._run.journal, self.record.run_id
         started = time.perf_counter()
+        recorded = await journal.begin(run_id, question.key, question.input_hash)
         self._tell_start(question)
-        with AgentSpan(
-            self._labels_of(question),
-            run_id=run_id,
-            step=question.step,
-            task_id=question.task_id,
-            depends_on=question.depends_on,
-            replayed=replayed,
-        ) as span:
-            if recorded is None:
-                reply, cause = await self._attempts(question, span)
-                recorded = await self._journal.finish(run_id, question.key, reply.to_json())
-            reply = Reply.from_json(recorded)  # what a replay will see, also the first time
-            if replayed:
-                reply = replace(reply, calls=tuple(call.as_replayed() for call in reply.calls))
+        with self._agent_span(question, replayed=recorded is not None) as span:
+            cause: BaseException | None = None
+            if recorded is not None:
+                reply = Reply.replayed(recorded)
                 for call in reply.calls:
-                    self._settle(question, span, call)
-            self._tell_end(question, reply, replayed, time.perf_counter() - started)
+                    self._settle(span, call)
+            else:
+                reply, cause = await self._attempts(question, span)
+                await journal.finish(run_id, question.key, reply.to_dict())
+            self._tell_end(question, reply, recorded is not None, time.perf_counter() - started)
             if reply.text is None:
+                agent = question.agent
                 raise AgentError(
-                    reply.error or "", agent=question.agent.name, model=question.agent.llm.model
+                    reply.error or "", agent=agent.name, model=agent.llm.model
                 ) from cause
             return reply.text
 
@@ -235,7 +237,7 @@ class RunContext:
                 )
             except Exception as error:
                 failure = error
-                pause = self._retry.pause(error, attempt)
+                pause = self._run.retry.pause(error, attempt)
             except BaseException as stop:  # cancelled: it may have been billed, so it is settled
                 failure = stop
                 raise
@@ -243,7 +245,7 @@ class RunContext:
                 seconds = time.perf_counter() - clock
                 call = _call(question, attempt, completion, failure, started_at, seconds)
                 calls.append(call)
-                self._settle(question, span, call, retry_in=pause)
+                self._settle(span, call, retry_in=pause)
             if completion is not None:
                 return Reply(completion.text, None, tuple(calls)), None
             if pause is None:
@@ -253,33 +255,32 @@ class RunContext:
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _settle(
-        self,
-        question: Question,
-        span: AgentSpan,
-        call: CallRecord,
-        *,
-        retry_in: float | None = None,
-    ) -> None:
+    def _settle(self, span: AgentSpan, call: CallRecord, *, retry_in: float | None = None) -> None:
         """The one place where a call is accounted for: ledger, metrics and event, one number."""
         self.record.call(call)
         span.settled(call)
         if self.record.watched:
             self.record.tell(CallSettled(run_id=self.record.run_id, call=call, retry_in=retry_in))
 
-    def _task_scope(self, name: str, depends_on: tuple[str, ...]) -> RunContext:
-        scope = self.child(name)
-        scope._task_id = name
-        scope._depends_on = depends_on
-        return scope
+    def _child(self, name: str, task: Assigned | None) -> RunContext:
+        if name in self._children:
+            raise ScopeError(f"scope {self._path + name!r} exists already; scopes need own names")
+        self._children.add(name)
+        return RunContext(self._run, f"{self._path}{quote(name, safe='')}/", task)
 
-    def _labels_of(self, question: Question) -> AgentLabels:
-        key = (id(question.agent), question.phase)
-        labels = self._labels.get(key)
+    def _agent_span(self, question: Question, *, replayed: bool) -> AgentSpan:
+        labels = self._run.labels.get((question.agent, question.phase))
         if labels is None:
             labels = AgentLabels(self.record.pattern, question.agent, question.phase)
-            self._labels[key] = labels
-        return labels
+            self._run.labels[question.agent, question.phase] = labels
+        return AgentSpan(
+            labels,
+            run_id=self.record.run_id,
+            step=question.step,
+            task_id=question.task_id,
+            depends_on=() if question.task is None else question.task.depends_on,
+            replayed=replayed,
+        )
 
     def _tell_start(self, question: Question) -> None:
         if self.record.watched:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 JSONValue: TypeAlias = (
@@ -47,7 +49,7 @@ class Message:
     tool_call_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OutputSchema:
     """The JSON Schema an answer must follow, enforced by the provider where it can.
 
@@ -58,6 +60,11 @@ class OutputSchema:
     name: str
     schema: JSONObject
     strict: bool = True
+
+    @cached_property
+    def text(self) -> str:
+        """The schema as JSON text."""
+        return json.dumps(self.schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from pyagent_patterns.agent import Agent
@@ -36,7 +35,7 @@ depends_on the ids of the assignments whose output it needs, and only those: all
 the same time. Use only the workers the task needs; a worker may have several assignments.
 
 Answer with JSON that follows this schema, and nothing else:
-{json.dumps(schema.schema)}"""
+{schema.text}"""
 
 
 def repair(question: str, answer: str, faults: Sequence[str]) -> str:

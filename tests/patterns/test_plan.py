@@ -111,7 +111,7 @@ def test_all_faults_are_reported_together() -> None:
         ('{"assignments": ["coder"]}', "assignments[0]"),
         ('{"assignments": [{"worker": "coder"}]}', "assignments[0].subtask: field required"),
         ('{"assignments": [{"subtask": "x"}]}', "assignments[0].worker: field required"),
-        ('{"assignments": [{"worker": "coder", "subtask": ""}]}', "assignments[0].subtask"),
+        ('{"assignments": [{"worker": "coder", "subtask": " "}]}', "assignment 't1': its subtask"),
         (plan_text(item("coder", depends_on="x")), "assignments[0].depends_on"),
         (plan_text(item("coder", depends_on=[1])), "assignments[0].depends_on[0]"),
         (plan_text(item("coder", id=7)), "assignments[0].id"),

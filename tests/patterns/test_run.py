@@ -23,7 +23,7 @@ from pyagent_patterns.events import (
 from pyagent_patterns.journal import MemoryJournal
 from pyagent_patterns.ledger import CallRecord
 from pyagent_patterns.record import RunRecord
-from pyagent_patterns.run import RunContext
+from pyagent_patterns.run import Run, RunContext
 from pyagent_patterns.telemetry import PatternSpan
 from pyagent_providers import Completion, Cost, Message, Usage
 from pyagent_providers.errors import (
@@ -34,6 +34,7 @@ from pyagent_providers.errors import (
     RequestTimeoutError,
 )
 from pyagent_providers.testing import ScriptedLLM, Step
+from pyagent_providers.types import JSONObject
 
 from .teams import PRICE, QUICK, item, plan_text, scripted, team
 
@@ -41,7 +42,9 @@ from .teams import PRICE, QUICK, item, plan_text, scripted, team
 def context(journal: MemoryJournal | None = None, retry: RetryPolicy = QUICK) -> RunContext:
     span = PatternSpan("test", "run-1")
     record = RunRecord(run_id="run-1", pattern="test", observers=(), span=span)
-    return RunContext(record, journal=journal or MemoryJournal(), retry=retry)
+    return RunContext(
+        Run(record=record, journal=journal or MemoryJournal(), retry=retry, labels={})
+    )
 
 
 def limited(retry_after: float | None = None) -> RateLimitError:
@@ -161,7 +164,7 @@ async def test_keys_name_the_scope_the_activity_and_the_ordinal() -> None:
     keys: list[str] = []
 
     class Noting(MemoryJournal):
-        async def begin(self, run_id: str, key: str, input_hash: str) -> str | None:
+        async def begin(self, run_id: str, key: str, input_hash: str) -> JSONObject | None:
             keys.append(key)
             return await super().begin(run_id, key, input_hash)
 
