@@ -35,8 +35,8 @@ class Step:
 class ScriptedLLM(LLM):
     """A model that answers from a script, each step once.
 
-    A call takes the first remaining step whose `when` is in the question; a call that none fits
-    raises AssertionError, saying what was asked and what was left. `assert_done`, or leaving the
+    A call takes the first step left whose `when` is in the question, else the first without a
+    `when`; a call that none fits raises AssertionError, saying what was asked and what was left. `assert_done`, or leaving the
     `with` block, raises AssertionError when steps remain. `requests` are the calls made.
 
         with ScriptedLLM(["Paris", Step("Rome", when="Italy")]) as llm:
@@ -87,8 +87,9 @@ class ScriptedLLM(LLM):
 
     def _take(self, messages: Sequence[Message]) -> Step:
         question = "\n".join(message.content for message in messages)
-        for position, step in enumerate(self._steps):
-            if step.when in question:
-                return self._steps.pop(position)
+        meant = [step for step in self._steps if step.when and step.when in question]
+        for step in meant or [step for step in self._steps if not step.when]:
+            self._steps.remove(step)
+            return step
         left = f"left are {self._steps}" if self._steps else "the script is used up"
         raise AssertionError(f"unexpected question to {self!r}; {left}. It was:\n{question}")
