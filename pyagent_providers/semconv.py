@@ -84,6 +84,7 @@ INVOKE_AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 INVOKE_WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 COST_COUNTER: Final = "pyagent.cost.usd"
 RETRIES: Final = "pyagent.retries"
+EXPORT_FAILURES: Final = "pyagent.export.failures"
 
 CLIENT_DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,

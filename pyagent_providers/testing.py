@@ -36,8 +36,9 @@ class ScriptedLLM(LLM):
     """A model that answers from a script, each step once.
 
     A call takes the first step left whose `when` is in the question, else the first without a
-    `when`; a call that none fits raises AssertionError, saying what was asked and what was left. `assert_done`, or leaving the
-    `with` block, raises AssertionError when steps remain. `requests` are the calls made.
+    `when`. A call that none fits raises AssertionError, saying what was asked and what was left.
+    `assert_done`, or leaving the `with` block, raises AssertionError when steps remain.
+    `requests` are the calls made.
 
         with ScriptedLLM(["Paris", Step("Rome", when="Italy")]) as llm:
             ...
