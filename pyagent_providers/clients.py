@@ -1,0 +1,140 @@
+"""What adapters share about SDK clients: loading the SDK, and one client per event loop.
+
+A client belongs to the event loop that it first sent from. Adapter objects with the same endpoint,
+key and timeout share one per loop, so they share its connections too; it is closed when the loop
+ends in good order (as `asyncio.run` ends it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import AsyncExitStack
+from functools import cache
+from types import ModuleType
+from typing import Final, TypeVar, cast
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from .errors import MissingDependencyError
+
+Client = TypeVar("Client")
+
+MAX_CONNECTIONS: Final = 1000  # per client; a call beyond that waits for a connection, untimed
+KEEPALIVE_SECONDS: Final = 15.0
+
+
+async def shared_client(
+    key: Hashable, make: Callable[[], Client], close: Callable[[Client], Awaitable[object]]
+) -> Client:
+    """The running loop's client for `key`: made on first use, closed when the loop ends.
+
+    `key` must tell apart everything that `make` depends on, the adapter's class included.
+    """
+    await _hear_of_closed_connections()
+    loop = asyncio.get_running_loop()
+    clients = _by_loop.get(loop) or await _open(loop)
+    client = clients.by_key.get(key)
+    if client is None:
+        client = clients.by_key[key] = make()
+        clients.closing.push_async_callback(close, client)
+    return cast(Client, client)
+
+
+def load_sdk(module: str, *, extra: str, provider: str, model: str) -> ModuleType:
+    """Import a provider's SDK. Raises MissingDependencyError with the install command."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'the {module!r} package cannot be imported: pip install "pyagent-sdk[{extra}]"',
+            provider=provider,
+            model=model,
+        ) from error
+
+
+def new_http_client(sdk: ModuleType, http: ModuleType, *, timeout: float) -> object:
+    """An HTTP client for an SDK that offers httpx clients on aiohttp, as openai and anthropic do.
+
+    `http` is the SDK's own HTTP library, httpx or httpx2. `timeout`, in seconds, bounds each wait
+    on the network, to connect and between two pieces of an answer, but not the wait for a free
+    connection. Without aiohttp it is the SDK's default transport.
+    """
+    options = {
+        "timeout": http.Timeout(timeout, pool=None),
+        "limits": http.Limits(
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_CONNECTIONS,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        ),
+        "verify": _ssl_context(http.create_ssl_context),
+    }
+    try:
+        return sdk.DefaultAioHttpClient(**options)
+    except RuntimeError:  # how these SDKs say that aiohttp is not installed
+        return sdk.DefaultAsyncHttpxClient(**options)
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """The host and port a base URL leads to. Raises ValueError if it is not an HTTP URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(f"base_url must be an http:// or https:// URL; got {url!r}")
+    return parts.hostname, parts.port or _PORTS[parts.scheme]
+
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class _LoopClients:
+    """The clients of one event loop."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Hashable, object] = {}
+        self.closing = AsyncExitStack()
+        self.keeper: AsyncGenerator[None] | None = None
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = WeakKeyDictionary()
+
+
+async def _hear_of_closed_connections() -> None:
+    """Let the loop take closed connections out of the pools before one is picked.
+
+    Some servers close a connection that they said would stay open, and any does after a while.
+    aiohttp hands such a one out, and fails, as long as the loop has not heard of it: it hears in
+    the one turn, and acts on it in the next.
+    """
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def _open(loop: asyncio.AbstractEventLoop) -> _LoopClients:
+    # A client refers to its loop, so a loop that was closed without a shutdown must be let go here.
+    for reference in _by_loop.keyrefs():
+        other = reference()
+        if other is not None and other.is_closed():
+            _by_loop.pop(other, None)
+    clients = _by_loop[loop] = _LoopClients()
+    # A loop ends by closing the async generators that were started in it: the one hook it has.
+    clients.keeper = _close_with_loop(loop, clients.closing)
+    await anext(clients.keeper)
+    return clients
+
+
+async def _close_with_loop(
+    loop: asyncio.AbstractEventLoop, closing: AsyncExitStack
+) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        _by_loop.pop(loop, None)
+        await closing.aclose()
+
+
+@cache
+def _ssl_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Reading the certificate authorities takes 30 ms: once per process, not per event loop."""
+    return create()
