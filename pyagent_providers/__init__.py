@@ -1,8 +1,10 @@
-"""Models behind one port. An adapter's SDK loads on first use, never on import."""
+"""Models behind one port. An adapter loads when it is named, its SDK when it is first used."""
 
 from __future__ import annotations
 
-from .anthropic import AnthropicLLM
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from .base import (
     LLM,
     CallableLLM,
@@ -19,10 +21,14 @@ from .base import (
     as_llm,
 )
 from .errors import ProviderError
-from .gemini import GeminiLLM
-from .litellm import LiteLLM
-from .openai import OpenAILLM
 from .pricing import ModelPrice, set_price
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .anthropic import AnthropicLLM
+    from .gemini import GeminiLLM
+    from .litellm import LiteLLM
+    from .openai import OpenAILLM
 
 __all__ = [
     "OpenAILLM",
@@ -45,4 +51,18 @@ __all__ = [
     "ModelPrice",
     "set_price",
     "ProviderError",
+    "__version__",
 ]
+
+_ADAPTERS: Final = {
+    "OpenAILLM": "openai",
+    "AnthropicLLM": "anthropic",
+    "GeminiLLM": "gemini",
+    "LiteLLM": "litellm",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ADAPTERS:
+        return getattr(import_module(f".{_ADAPTERS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
