@@ -16,7 +16,7 @@ help:
 
 .venv/.ready: pyproject.toml .ci/venv
 	@echo "installing the development environment into .venv ..."
-	@.ci/venv .venv -e '.[$(EXTRAS)]' $(call GROUP,test) $(call GROUP,lint)
+	@.ci/venv .venv -e '.[$(EXTRAS)]' $(call GROUP,test-openai3) $(call GROUP,lint)
 
 # LiteLLM pins openai to 2.x, so it has an environment of its own; it also covers openai 2.x.
 .venv-litellm/.ready: pyproject.toml .ci/venv

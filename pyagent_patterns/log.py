@@ -64,7 +64,7 @@ def _log_step(event: StepEnded) -> None:
         event.step,
         event.phase,
         event.agent,
-        "ok" if event.error is None else f"failed ({event.error})",
+        "ok" if event.error is None else f"failed ({event.error.splitlines()[0]})",
         usage.input_tokens,
         usage.output_tokens,
         event.seconds,

@@ -151,7 +151,8 @@ class AgentSpan(_ActiveSpan):
         own: dict[str, AttributeValue] = {semconv.RUN_ID: run_id, semconv.STEP: step}
         if task_id is not None:
             own[semconv.TASK_ID] = task_id
-            own[semconv.TASK_DEPENDS_ON] = tuple(depends_on)
+            if depends_on:
+                own[semconv.TASK_DEPENDS_ON] = tuple(depends_on)
         if replayed:
             own[semconv.REPLAYED] = True
         super().__init__(labels.span_name, labels.at_start | own)
@@ -182,10 +183,10 @@ class AgentSpan(_ActiveSpan):
 
 def _totals(calls: Sequence[CallRecord]) -> Attributes:
     """Roll-ups live outside `gen_ai.usage.*`: backends add that up over all spans."""
-    usage = ledger.total_usage(calls)
+    reported = [call.usage for call in calls if call.usage is not None]
     totals: Attributes = {
-        semconv.PYAGENT_INPUT_TOKENS: usage.input_tokens,
-        semconv.PYAGENT_OUTPUT_TOKENS: usage.output_tokens,
+        semconv.PYAGENT_INPUT_TOKENS: sum(usage.input_tokens for usage in reported),
+        semconv.PYAGENT_OUTPUT_TOKENS: sum(usage.output_tokens for usage in reported),
     }
     if unpriced := ledger.unpriced(calls):
         totals[semconv.UNPRICED] = unpriced

@@ -1,53 +1,84 @@
-"""Prompts and answers on spans: off, unless the standard variable asks for them.
+"""Prompts and answers in telemetry: off, unless the standard variable asks for them.
 
 `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` = SPAN_ONLY | EVENT_ONLY | SPAN_AND_EVENT.
+On a span the content is JSON text. An event is a log record of OpenTelemetry's Logs API, so that
+content can be kept apart from traces; it goes nowhere unless the application exports logs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from opentelemetry.trace import Span
+from opentelemetry.context import Context
 
 from . import semconv
 from .types import Completion, Message, Request
 
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.util.types import AnyValue
+
 VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 PART_LIMIT: Final = 16_384  # characters of one part; cut inside it, so the JSON stays valid
 
+Place = Literal["SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 
-def capture(span: Span, request: Request, completion: Completion | None) -> None:
-    """Write the content where the environment asks for it; usually nowhere."""
+# What the JSON Schemas of messages say where our own name for it differs.
+_FINISH_REASONS: Final = {"tool_calls": "tool_call"}
+
+Content: TypeAlias = "dict[str, list[dict[str, object]]]"
+
+
+def wanted() -> Place | None:
+    """Where the environment asks for the content; usually nowhere."""
     wish = os.environ.get(VARIABLE)
     if not wish:
-        return
-    wish = wish.upper()
-    if wish not in ("SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"):
-        return
-    attributes = _content_attributes(request, completion)
-    if wish in ("SPAN_ONLY", "SPAN_AND_EVENT"):
-        span.set_attributes(attributes)
-    if wish in ("EVENT_ONLY", "SPAN_AND_EVENT"):
-        span.add_event(semconv.INFERENCE_DETAILS_EVENT, attributes)
+        return None
+    wish = wish.strip().upper()
+    if wish in ("SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"):
+        return wish
+    return None
 
 
-def _content_attributes(request: Request, completion: Completion | None) -> dict[str, str]:
+def read(request: Request, completion: Completion | None, *, failed: bool) -> Content:
+    """What was asked and answered, by attribute name, in the shape of the conventions' schemas."""
     system = [_text(m.content) for m in request.messages if m.role == "system"]
-    turns = [_turn(m) for m in request.messages if m.role != "system"]
-    attributes = {semconv.INPUT_MESSAGES: json.dumps(turns, ensure_ascii=False)}
+    content = {semconv.INPUT_MESSAGES: [_turn(m) for m in request.messages if m.role != "system"]}
     if system:
-        attributes[semconv.SYSTEM_INSTRUCTIONS] = json.dumps(system, ensure_ascii=False)
+        content[semconv.SYSTEM_INSTRUCTIONS] = system
     if completion is not None:
         answer = _turn(Message("assistant", completion.text, tool_calls=completion.tool_calls))
-        answer["finish_reason"] = completion.finish_reason or "error"
-        attributes[semconv.OUTPUT_MESSAGES] = json.dumps([answer], ensure_ascii=False)
-    return attributes
+        reason = completion.finish_reason or ("error" if failed else "other")
+        answer["finish_reason"] = _FINISH_REASONS.get(reason, reason)
+        content[semconv.OUTPUT_MESSAGES] = [answer]
+    return content
+
+
+def as_json(content: Content) -> dict[str, str]:
+    """The content as span attributes."""
+    return {name: json.dumps(parts, ensure_ascii=False) for name, parts in content.items()}
+
+
+def emit_event(
+    attributes: Mapping[str, object], *, context: Context, provider: LoggerProvider | None
+) -> None:
+    """Send the content as the conventions' event, structured, to the application's log pipeline."""
+    from opentelemetry._logs import LogRecord, get_logger  # rarely wanted, so loaded here
+
+    get_logger(semconv.SCOPE, logger_provider=provider).emit(
+        LogRecord(
+            event_name=semconv.INFERENCE_DETAILS_EVENT,
+            context=context,
+            attributes=cast("dict[str, AnyValue]", attributes),
+        )
+    )
 
 
 def _text(content: str) -> dict[str, object]:
-    return {"type": "text", "content": content[:PART_LIMIT]}
+    return {"type": "text", "content": _part(content)}
 
 
 def _turn(message: Message) -> dict[str, object]:
@@ -57,7 +88,7 @@ def _turn(message: Message) -> dict[str, object]:
             {
                 "type": "tool_call_response",
                 "id": message.tool_call_id,
-                "response": message.content[:PART_LIMIT],
+                "response": _part(message.content),
             }
         )
     elif message.content:
@@ -68,7 +99,12 @@ def _turn(message: Message) -> dict[str, object]:
                 "type": "tool_call",
                 "id": call.id,
                 "name": call.name,
-                "arguments": call.arguments[:PART_LIMIT],
+                "arguments": _part(call.arguments),
             }
         )
     return {"role": message.role, "parts": parts}
+
+
+def _part(text: str) -> str:
+    """Cut to the limit; without half characters, which exporters cannot encode."""
+    return text[:PART_LIMIT].encode(errors="replace").decode()

@@ -185,8 +185,9 @@ class _PartialCall:
 def accepted(completion: Completion, *, refused: bool, errors: ErrorMapper) -> Completion:
     """The completion, unless the model or a filter declined: then ContentRefusedError."""
     if refused:
+        # What it said is in the completion; an error's text reaches spans and logs.
         raise errors.error(
-            ContentRefusedError, f"the model declined: {completion.text}", completion=completion
+            ContentRefusedError, "the model declined to answer", completion=completion
         )
     if completion.finish_reason == "content_filter" and not completion.text:
         raise errors.error(

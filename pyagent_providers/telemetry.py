@@ -8,11 +8,11 @@ global ones opens `using(Telemetry(tracer_provider=..., meter_provider=...))`.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -22,24 +22,23 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from . import content, semconv
-from .types import Completion, Request, Sampling, Usage
+from .instrumentation import reported_here
+from .types import Completion, Request, Sampling
+from .version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
 
 Attributes = dict[str, AttributeValue]
 
 _MESSAGE_LIMIT: Final = 500
 
 
-def _version() -> str:
-    try:
-        return version("pyagent-sdk")
-    except PackageNotFoundError:  # run from a bare checkout
-        return "0"
-
-
 class Telemetry:
     """A tracer and every instrument this SDK records on.
 
-    Without arguments it follows the global providers, also when they are set later.
+    Without arguments it follows the global providers, also when they are set later. The logger
+    provider gets content that is asked for as events (see `content`), and nothing else.
     """
 
     def __init__(
@@ -47,9 +46,11 @@ class Telemetry:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
     ) -> None:
-        self.tracer = trace.get_tracer(semconv.SCOPE, _version(), tracer_provider)
-        meter = metrics.get_meter(semconv.SCOPE, _version(), meter_provider)
+        self.logger_provider = logger_provider
+        self.tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider)
+        meter = metrics.get_meter(semconv.SCOPE, __version__, meter_provider)
 
         def seconds(name: str, description: str, buckets: tuple[float, ...]) -> Histogram:
             return meter.create_histogram(
@@ -124,26 +125,35 @@ def error_type(error: BaseException) -> str:
 def mark_failed(span: Span, error: BaseException, *, record: bool) -> None:
     """Set the span's status from an error; `record` adds the exception event.
 
-    An exception is recorded once, on the innermost span. Its stack trace is left out: the text
+    An exception is recorded once, on the innermost span, by the first line of its message: what
+    a model said, such as an invalid plan, comes below that. Its stack trace is left out: the text
     of a cause is the provider SDK's own and may hold what must not leave the process.
     """
     kind = error_type(error)
     span.set_attribute(semconv.ERROR_TYPE, kind)
-    message = str(error)[:_MESSAGE_LIMIT]
+    message = str(error).partition("\n")[0][:_MESSAGE_LIMIT]
     span.set_status(Status(StatusCode.ERROR, message or kind))
     if record:
         span.add_event("exception", {"exception.type": kind, "exception.message": message})
 
 
+class _MetricLabels(NamedTuple):
+    """One call's metric attributes: the call's own, and those of its tokens."""
+
+    call: Attributes
+    input_tokens: Attributes
+    output_tokens: Attributes
+
+
 class ModelIdentity:
     """What is the same for every call of one adapter object, computed once."""
 
-    __slots__ = ("_at_start", "_metric", "_span_name", "_static")
+    __slots__ = ("_at_start", "_metric", "_static", "span_name")
 
     def __init__(
         self, provider: str, model: str, address: str | None = None, port: int | None = None
     ) -> None:
-        self._span_name = f"chat {model}"
+        self.span_name = f"chat {model}"
         self._static: Attributes = {
             semconv.OPERATION_NAME: "chat",
             semconv.PROVIDER_NAME: provider,
@@ -151,41 +161,43 @@ class ModelIdentity:
         }
         if address:
             self._static[semconv.SERVER_ADDRESS] = address
-        if port:
+        if address and port:
             self._static[semconv.SERVER_PORT] = port
         self._at_start: dict[tuple[Sampling, bool, bool], Attributes] = {}
-        self._metric: dict[tuple[str | None, str | None], Attributes] = {}
-
-    @property
-    def span_name(self) -> str:
-        return self._span_name
+        self._metric: dict[tuple[str | None, str | None], _MetricLabels] = {}
 
     def at_start(self, request: Request, *, stream: bool) -> Attributes:
         """The attributes a sampler may want to see."""
         key = (request.sampling, stream, request.schema is not None)
         known = self._at_start.get(key)
         if known is None:
-            if len(self._at_start) > 128:
+            if len(self._at_start) >= _CACHE_LIMIT:
                 self._at_start.clear()
             known = self._at_start[key] = self._static | _request_attributes(*key)
         return known
 
-    def for_metrics(self, response_model: str | None, error: str | None) -> Attributes:
+    def for_metrics(self, response_model: str | None, error: str | None) -> _MetricLabels:
         key = (response_model, error)
         known = self._metric.get(key)
         if known is None:
-            if len(self._metric) > 128:
+            if len(self._metric) >= _CACHE_LIMIT:
                 self._metric.clear()
-            known = {
-                name: self._static[name]
-                for name in (semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.REQUEST_MODEL)
-            }
-            if response_model:
-                known[semconv.RESPONSE_MODEL] = response_model
-            if error:
-                known[semconv.ERROR_TYPE] = error
-            self._metric[key] = known
+            known = self._metric[key] = self._metric_labels(*key)
         return known
+
+    def _metric_labels(self, response_model: str | None, error: str | None) -> _MetricLabels:
+        call = {name: self._static[name] for name in _METRIC_STATIC}
+        if response_model:
+            call[semconv.RESPONSE_MODEL] = response_model
+        if error:
+            call[semconv.ERROR_TYPE] = error
+        return _MetricLabels(
+            call, call | {semconv.TOKEN_TYPE: "input"}, call | {semconv.TOKEN_TYPE: "output"}
+        )
+
+
+_CACHE_LIMIT: Final = 128  # of sampling parameters, and of models that answered, per adapter
+_METRIC_STATIC: Final = (semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.REQUEST_MODEL)
 
 
 def _request_attributes(sampling: Sampling, stream: bool, structured: bool) -> Attributes:
@@ -205,16 +217,17 @@ class Inference:
     """One call to a model, from the request to the settled answer or error.
 
     The span is current only inside `active()`, so that a streamed answer can be consumed, or
-    dropped, from any task.
+    dropped, from any task. Other instrumentations of the model's SDK are silent there.
     """
 
-    __slots__ = ("_first_chunk", "_identity", "_request", "_started", "_telemetry", "context",
-                 "span")  # fmt: skip
+    __slots__ = ("_first_chunk", "_identity", "_request", "_started", "_stream", "_telemetry",
+                 "context", "span")  # fmt: skip
 
     def __init__(self, identity: ModelIdentity, request: Request, *, stream: bool = False) -> None:
         self._identity = identity
         self._telemetry = current()
         self._request = request
+        self._stream = stream
         self._first_chunk: float | None = None
         self._started = time.perf_counter()
         self.span = self._telemetry.tracer.start_span(
@@ -222,15 +235,11 @@ class Inference:
             kind=SpanKind.CLIENT,
             attributes=identity.at_start(request, stream=stream),
         )
-        self.context: Context = trace.set_span_in_context(self.span)
+        self.context: Context = reported_here(trace.set_span_in_context(self.span))
 
-    @contextmanager
-    def active(self) -> Generator[None]:
-        token = otel_context.attach(self.context)
-        try:
-            yield
-        finally:
-            otel_context.detach(token)
+    def active(self) -> _Active:
+        """A block in which the span is the current one. May be opened many times, in any task."""
+        return _Active(self.context)
 
     def first_chunk(self) -> None:
         if self._first_chunk is None:
@@ -241,33 +250,79 @@ class Inference:
         self.span.end()
 
     def failed(self, error: BaseException, completion: Completion | None) -> None:
-        if self.span.is_recording():
-            mark_failed(self.span, error, record=True)
-        self._record(completion, error_type(error))
+        """End the span with the error. A caller that stops reading a stream is not one."""
+        if isinstance(error, GeneratorExit):
+            self._record(completion, None)
+        else:
+            if self.span.is_recording():
+                mark_failed(self.span, error, record=True)
+            self._record(completion, error)
         self.span.end()
 
-    def _record(self, completion: Completion | None, error: str | None) -> None:
+    def _record(self, completion: Completion | None, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started
-        span, telemetry = self.span, self._telemetry
-        if span.is_recording():
-            if completion is not None:
-                span.set_attributes(_response_attributes(completion))
-            if self._first_chunk is not None:
-                span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, self._first_chunk)
-            content.capture(span, self._request, completion)
+        first_chunk, telemetry = self._first_chunk, self._telemetry
+        if self.span.is_recording():
+            self._describe(completion, failed=error is not None)
         model = completion.model if completion is not None else None
-        attributes = self._identity.for_metrics(model, error)
+        labels = self._identity.for_metrics(model, None if error is None else error_type(error))
         # The context carries the span, so that exemplars point at it.
-        telemetry.operation_duration.record(seconds, attributes, self.context)
-        if self._first_chunk is not None:
-            telemetry.time_to_first_chunk.record(self._first_chunk, attributes, self.context)
-        if completion is not None and completion.usage is not None:
-            self._record_tokens(completion.usage, attributes)
+        telemetry.operation_duration.record(seconds, labels.call, self.context)
+        if first_chunk is not None:
+            telemetry.time_to_first_chunk.record(first_chunk, labels.call, self.context)
+        if completion is not None and (usage := completion.usage) is not None:
+            record = telemetry.token_usage.record
+            record(usage.input_tokens, labels.input_tokens, self.context)
+            record(usage.output_tokens, labels.output_tokens, self.context)
 
-    def _record_tokens(self, usage: Usage, attributes: Mapping[str, AttributeValue]) -> None:
-        record = self._telemetry.token_usage.record
-        record(usage.input_tokens, {**attributes, semconv.TOKEN_TYPE: "input"}, self.context)
-        record(usage.output_tokens, {**attributes, semconv.TOKEN_TYPE: "output"}, self.context)
+    def _describe(self, completion: Completion | None, *, failed: bool) -> None:
+        """Write what came back on the span; usage first, for a full span drops the oldest."""
+        facts = {} if completion is None else _response_attributes(completion)
+        if self._first_chunk is not None:
+            facts[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
+        if facts:
+            self.span.set_attributes(facts)
+        if place := content.wanted():
+            self._add_content(place, completion, facts, failed=failed)
+
+    def _add_content(
+        self,
+        place: content.Place,
+        completion: Completion | None,
+        facts: Attributes,
+        *,
+        failed: bool,
+    ) -> None:
+        said = content.read(self._request, completion, failed=failed)
+        if place != "EVENT_ONLY":
+            self.span.set_attributes(content.as_json(said))
+        if place != "SPAN_ONLY":
+            asked = self._identity.at_start(self._request, stream=self._stream)
+            content.emit_event(
+                {**asked, **facts, **said},
+                context=self.context,
+                provider=self._telemetry.logger_provider,
+            )
+
+
+class _Active:
+    """`contextlib.contextmanager` would cost more than the block does."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token: Token[Context] = otel_context.attach(self._context)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        otel_context.detach(self._token)
 
 
 def _response_attributes(completion: Completion) -> Attributes:
