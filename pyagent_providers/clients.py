@@ -69,12 +69,21 @@ def new_http_client(sdk: ModuleType, http: ModuleType, *, timeout: float) -> obj
             max_keepalive_connections=MAX_CONNECTIONS,
             keepalive_expiry=KEEPALIVE_SECONDS,
         ),
-        "verify": _ssl_context(http.create_ssl_context),
+        "verify": ssl_context(http.create_ssl_context),
     }
     try:
         return sdk.DefaultAioHttpClient(**options)
     except RuntimeError:  # how these SDKs say that aiohttp is not installed
         return sdk.DefaultAsyncHttpxClient(**options)
+
+
+@cache
+def ssl_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """What `create`, an HTTP library's own `create_ssl_context`, makes; once per process.
+
+    Reading the certificate authorities takes 30 ms, too long for every client.
+    """
+    return create()
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -132,9 +141,3 @@ async def _close_with_loop(
     finally:
         _by_loop.pop(loop, None)
         await closing.aclose()
-
-
-@cache
-def _ssl_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """Reading the certificate authorities takes 30 ms: once per process, not per event loop."""
-    return create()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, cast, get_args
@@ -19,7 +18,7 @@ from .openai_responses import ResponsesAPI
 from .pricing import ModelPrice
 from .reading import dollars, obj
 from .types import Completion, Request
-from .wire_errors import ErrorMapper
+from .wire_errors import ErrorMapper, translated
 
 if TYPE_CHECKING:
     import httpx2
@@ -96,7 +95,7 @@ class OpenAILLM(LLM):
     async def _complete(self, request: Request) -> Completion:
         endpoint, errors = await self._endpoint()
         body = self._api.encode(request, stream=False)
-        with _mapped(errors):
+        with translated(_translate, errors):
             # `post` instead of `chat.completions.create`: half the CPU time, as nothing is built
             # from the answer that we would only take apart again; and fields that the SDK does
             # not know, such as a gateway's cost, stay.
@@ -111,7 +110,7 @@ class OpenAILLM(LLM):
         endpoint, errors = await self._endpoint()
         body = self._api.encode(request, stream=True)
         fold = self._api.fold(errors)
-        with _mapped(errors, fold.so_far):
+        with translated(_translate, errors, fold.so_far):
             events = await endpoint.client.post(
                 self._api.path,
                 cast_to=object,
@@ -226,22 +225,7 @@ def _http_library() -> Any:
     return importlib.import_module("httpx" if openai.__version__.startswith("2.") else "httpx2")
 
 
-@contextmanager
-def _mapped(errors: ErrorMapper, so_far: Callable[[], Completion] | None = None) -> Generator[None]:
-    """Turn what the SDK raises into this SDK's errors; `so_far` is what a stream had brought."""
-    try:
-        yield
-    except ProviderError:
-        raise
-    except Exception as error:
-        completion = so_far() if so_far is not None else None
-        mapped = _map(error, errors, completion)
-        if mapped is None:
-            raise
-        raise mapped from error
-
-
-def _map(
+def _translate(
     error: Exception, errors: ErrorMapper, completion: Completion | None
 ) -> ProviderError | None:
     import openai

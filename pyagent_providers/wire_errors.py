@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from . import reading
 from .errors import (
@@ -163,6 +164,30 @@ class ErrorMapper:
             retry_after=retry_after,
             completion=completion,
         )
+
+
+Translate: TypeAlias = "Callable[[Exception, ErrorMapper, Completion | None], ProviderError | None]"
+
+
+@contextmanager
+def translated(
+    translate: Translate,
+    errors: ErrorMapper,
+    so_far: Callable[[], Completion | None] = lambda: None,
+) -> Generator[None]:
+    """Turn what an SDK raises into this SDK's errors; what `translate` does not know stays.
+
+    `so_far` gives what a broken stream had brought.
+    """
+    try:
+        yield
+    except ProviderError:
+        raise
+    except Exception as error:
+        mapped = translate(error, errors, so_far())
+        if mapped is None:
+            raise
+        raise mapped from error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

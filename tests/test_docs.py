@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire import WireServer
+from tests.wire import CHAT, GEMINI, MESSAGES, WireServer
 from tests.wire.team import team_responder
 
 ROOT = Path(__file__).parent.parent
@@ -30,9 +30,9 @@ def test_the_examples_of_a_page_run_one_after_another(
     wire.respond(team_responder())
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(name, "a-key")
-    monkeypatch.setenv("OPENAI_BASE_URL", f"{wire.url}/v1")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", wire.url)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", wire.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", wire.base_url(CHAT))
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", wire.base_url(MESSAGES))
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", wire.base_url(GEMINI))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "example"}
     text = page.read_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyagent_patterns import OrchestratorWorkers, Result
-from tests.wire import WireServer
+from tests.wire import CHAT, GEMINI, MESSAGES, WireServer
 from tests.wire.team import team_responder
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -26,9 +26,9 @@ def providers(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> WireServer:
     """Every provider's usual variables, pointed at the wire server."""
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
-    monkeypatch.setenv("OPENAI_BASE_URL", f"{wire.url}/v1")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", wire.url)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", wire.url)
+    monkeypatch.setenv("OPENAI_BASE_URL", wire.base_url(CHAT))
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", wire.base_url(MESSAGES))
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", wire.base_url(GEMINI))
     return wire
 
 

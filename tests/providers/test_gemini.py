@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyagent_providers import GeminiLLM, Message, ToolCall
+from pyagent_providers import Completion, GeminiLLM, Message, ToolCall
 from pyagent_providers.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -89,9 +89,13 @@ async def test_an_answer_the_sdk_would_go_on_asking_for_is_one_call(wire: WireSe
         "finishReason": "CONTINUATION",
         "continuationToken": "dG9rZW4=",
     }
-    wire.script(RawBody(json.dumps({"candidates": [candidate]})))
+    chunk = json.dumps({"candidates": [candidate]})
+    wire.script(RawBody(chunk), RawBody(f"data: {chunk}\n\n", content_type="text/event-stream"))
     assert (await llm(wire).complete("Hi")).finish_reason == "length"
-    assert len(wire.requests) == 1
+    *_, streamed = [item async for item in llm(wire).stream("Hi")]
+    assert isinstance(streamed, Completion)
+    assert streamed.finish_reason == "length"
+    assert len(wire.requests) == 2
 
 
 async def test_a_call_without_an_id_gets_one_its_result_can_name(wire: WireServer) -> None:

@@ -1,4 +1,4 @@
-"""What is LiteLLM's own: the provider behind a name, what it hides, and its price as a last word."""
+"""What is LiteLLM's own: the provider behind a name, what it makes up, its price as a last word."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from pyagent_providers import LiteLLM, pricing
-from pyagent_providers.errors import BadRequestError, MissingAPIKeyError, RateLimitError
+from pyagent_providers.errors import (
+    BadRequestError,
+    MissingAPIKeyError,
+    RateLimitError,
+    RequestTimeoutError,
+)
 from pyagent_providers.types import Completion, Sampling, Usage
-from tests.wire import CHAT, GEMINI, MESSAGES, Failure, Reply, WireServer
+from tests.wire import CHAT, GEMINI, MESSAGES, Failure, Reply, Stall, WireServer
 
 pytest.importorskip("litellm")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LiteLLM's, on every call
@@ -80,11 +85,28 @@ async def test_an_error_from_behind_litellm_says_what_the_provider_said(
     wire: WireServer, model: str, dialect: Any, version: str
 ) -> None:
     wire.script(Failure("rate_limit", message="Slow down.", headers={"retry-after": "7"}))
+    llm = LiteLLM(model, base_url=wire.base_url(dialect) + version, api_key="k")
     with pytest.raises(RateLimitError, match=r"Slow down\.") as caught:
-        llm = LiteLLM(model, base_url=wire.base_url(dialect) + version, api_key="k")
         await llm.complete("Hi")
     assert caught.value.retry_after == 7
     assert len(wire.requests) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stream_that_falls_silent_is_a_timeout_where_litellm_would_wait_for_ever(
+    wire: WireServer,
+) -> None:
+    wire.script(Stall(after_text=True))
+    url = wire.base_url(GEMINI) + "/v1beta"
+    llm = LiteLLM("gemini/gemini-2.5-flash", base_url=url, api_key="k", timeout=0.2)
+
+    async def read() -> None:
+        async for _ in llm.stream("Hi"):
+            pass
+
+    with pytest.raises(RequestTimeoutError):
+        asyncio.run(read())
+    gc.collect()  # only this closes LiteLLM's connection, with a warning
 
 
 async def test_a_parameter_the_provider_does_not_know_is_an_error(wire: WireServer) -> None:
