@@ -93,6 +93,7 @@ async def test_the_data_analysis_team_mixes_anthropic_and_gemini(providers: Wire
 async def test_the_content_team_runs_three_providers_through_litellm(
     providers: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GEMINI_API_BASE", providers.base_url(GEMINI) + "/v1beta")  # LiteLLM's own
     providers.respond(team_responder({"fact_checker": ["writer"]}))
     result: Result = await load("content_team").run("Why is the sea salty?")
     assert result.metadata["workers_used"] == ["writer", "fact_checker"]
