@@ -33,12 +33,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 class Family:
     """One instrumentation of the OpenAI SDK.
 
-    `stands_down` is whether it can be told to, `sees_post` whether it hooks in below the SDK's
-    methods, where our adapters call, `measures` whether it has metrics.
+    `sees_post` is whether it hooks in below the SDK's methods, where our adapters call, `measures`
+    whether it has metrics.
     """
 
     module: str
-    stands_down: bool = True
     sees_post: bool = False
     measures: bool = True
 
@@ -47,12 +46,9 @@ class Family:
 
 
 OFFICIAL = Family("opentelemetry.instrumentation.genai.openai")
-# The official one's forerunner. It needs editions of the others' shared parts that cannot be
-# installed beside theirs, so it is tested in an environment of its own or skipped.
-OLD_OFFICIAL = Family("opentelemetry.instrumentation.openai_v2", stands_down=False)
 TRACELOOP = Family("opentelemetry.instrumentation.openai")
 OPENINFERENCE = Family("openinference.instrumentation.openai", sees_post=True, measures=False)
-FAMILIES = (OFFICIAL, OLD_OFFICIAL, TRACELOOP, OPENINFERENCE)
+FAMILIES = (OFFICIAL, TRACELOOP, OPENINFERENCE)
 
 
 class Seen:
@@ -173,8 +169,6 @@ async def test_untold_it_reports_a_call_of_our_adapter_only_if_it_hooks_in_below
 async def test_a_call_is_one_span_and_one_set_of_metrics(
     family: Family, seen: Seen, wire: WireServer, make: Callable[[WireServer], LLM]
 ):
-    if make is through_the_sdk and not family.stands_down:
-        pytest.skip("it cannot be told; our own adapters do not meet it")
     wire.script(Reply())
     await make(wire).complete("hi")
     assert seen.scopes_of_spans == ["ours"]
@@ -185,8 +179,6 @@ async def test_a_call_is_one_span_and_one_set_of_metrics(
 async def test_so_is_a_streamed_call(
     family: Family, seen: Seen, wire: WireServer, make: Callable[[WireServer], LLM]
 ):
-    if make is through_the_sdk and not family.stands_down:
-        pytest.skip("it cannot be told; our own adapters do not meet it")
     wire.script(Reply())
     async for _ in make(wire).stream("hi"):
         pass
