@@ -118,8 +118,9 @@ class AgentLabels:
             semconv.AGENT_NAME: agent.name,
             semconv.PHASE: phase,
             semconv.PATTERN: pattern,
-            semconv.OPENINFERENCE_KIND: "CHAIN" if phase == "plan" else "AGENT",
         }
+        if phase == "plan":  # an operation that Phoenix and Langfuse do not know by themselves
+            self.at_start[semconv.OPENINFERENCE_KIND] = "CHAIN"
         self.costs: Attributes = {
             semconv.PATTERN: pattern,
             semconv.PHASE: phase,
@@ -171,8 +172,11 @@ class AgentSpan(_ActiveSpan):
             telemetry.retries.add(1, labels.costs)
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
-        if self.span.is_recording() and self._calls:
-            self.span.set_attributes({**_totals(self._calls), semconv.ATTEMPTS: len(self._calls)})
+        if self.span.is_recording():
+            totals = _totals(self._calls)
+            if len(self._calls) > 1:
+                totals[semconv.ATTEMPTS] = len(self._calls)
+            self.span.set_attributes(totals)
         if self._replayed:
             return
         attributes = self._labels.duration
@@ -183,11 +187,11 @@ class AgentSpan(_ActiveSpan):
 
 def _totals(calls: Sequence[CallRecord]) -> Attributes:
     """Roll-ups live outside `gen_ai.usage.*`: backends add that up over all spans."""
+    totals: Attributes = {}
     reported = [call.usage for call in calls if call.usage is not None]
-    totals: Attributes = {
-        semconv.PYAGENT_INPUT_TOKENS: sum(usage.input_tokens for usage in reported),
-        semconv.PYAGENT_OUTPUT_TOKENS: sum(usage.output_tokens for usage in reported),
-    }
+    if reported:
+        totals[semconv.PYAGENT_INPUT_TOKENS] = sum([usage.input_tokens for usage in reported])
+        totals[semconv.PYAGENT_OUTPUT_TOKENS] = sum([usage.output_tokens for usage in reported])
     if unpriced := ledger.unpriced(calls):
         totals[semconv.UNPRICED] = unpriced
     cost = ledger.known_cost(calls)

@@ -22,8 +22,22 @@ from .errors import MissingDependencyError
 
 Client = TypeVar("Client")
 
-MAX_CONNECTIONS: Final = 1000  # per client; a call beyond that waits for a connection, untimed
 KEEPALIVE_SECONDS: Final = 15.0
+
+
+@cache
+def max_connections() -> int:
+    """Per client. A call beyond that waits for a connection, untimed; `max_parallel` is the cap.
+
+    Seven of eight files that the process may open, so that a wide fan-out waits rather than
+    fails with "too many open files"; at most 4,096.
+    """
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 1000
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(4096, files - files // 8) if files > 0 else 4096
 
 
 async def shared_client(
@@ -65,8 +79,8 @@ def new_http_client(sdk: ModuleType, http: ModuleType, *, timeout: float) -> obj
     options = {
         "timeout": http.Timeout(timeout, pool=None),
         "limits": http.Limits(
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_CONNECTIONS,
+            max_connections=max_connections(),
+            max_keepalive_connections=max_connections(),
             keepalive_expiry=KEEPALIVE_SECONDS,
         ),
         "verify": ssl_context(http.create_ssl_context),

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from .base import LLM
 from .clients import (
     KEEPALIVE_SECONDS,
-    MAX_CONNECTIONS,
     address_of,
     load_sdk,
+    max_connections,
     shared_client,
     ssl_context,
 )
@@ -222,7 +222,7 @@ def _new_session() -> aiohttp.ClientSession | None:
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_end.append(note)
-    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_SECONDS)
+    connector = aiohttp.TCPConnector(limit=max_connections(), keepalive_timeout=KEEPALIVE_SECONDS)
     return aiohttp.ClientSession(connector=connector, trust_env=True, trace_configs=[tracing])
 
 

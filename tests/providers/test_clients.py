@@ -105,7 +105,7 @@ async def test_waiting_for_a_free_connection_is_not_a_timeout(
     wire: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight calls of 0.1 s over one connection take longer together than each may alone."""
-    monkeypatch.setattr(clients, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(clients, "max_connections", lambda: 1)
     wire.respond(lambda sent: Reply(delay=0.1))
     llm = OpenAILLM("gpt-4o", base_url=wire.base_url(CHAT), timeout=0.5)
     completions = await asyncio.gather(*(llm.complete("Hi") for _ in range(8)))

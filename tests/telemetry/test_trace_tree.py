@@ -91,7 +91,6 @@ async def test_an_agent_span_says_whom_what_for_and_its_totals():
         "gen_ai.agent.name": "reviewer",
         "pyagent.phase": "worker",
         "pyagent.pattern": "orchestrator_workers",
-        "openinference.span.kind": "AGENT",
         "pyagent.run.id": "run-1",
         "pyagent.step": 4,
         "pyagent.task.id": "t3",
