@@ -101,7 +101,12 @@ class Pattern(ABC):
         run_id: str | None = None,
         journal: Journal | None = None,
     ) -> Result:
-        """`run`, for code that is not async. Cannot be used where an event loop is running."""
+        """`run`, for code that is not async.
+
+        Raises RuntimeError where an event loop is running; there, await `run`.
+        """
+        if _loop_is_running():
+            raise RuntimeError("an event loop is running here: await run() instead of run_sync()")
         return asyncio.run(self.run(task, on_event=on_event, run_id=run_id, journal=journal))
 
 
@@ -110,3 +115,11 @@ def _check_task(task: object) -> None:
         raise TypeError(f"task must be a string saying what to do; got {task!r}")
     if not task.strip():
         raise ValueError("task is empty; say what to do")
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyagent_providers.hostile import shown
+
 from .result import Outcome, Result
 
 
@@ -29,7 +31,7 @@ class AgentError(PyAgentError):
     """An agent got no answer. The provider's error is the `__cause__`, unless it is replayed."""
 
     def __init__(self, message: str, *, agent: str, model: str) -> None:
-        super().__init__(f"agent {agent!r} ({model}): {message}")
+        super().__init__(shown(f"agent {agent!r} ({model}): {message}"))
         self.agent = agent
         self.model = model
 
@@ -44,7 +46,7 @@ class PlanError(PyAgentError):
         listed = "\n".join(f"  - {fault}" for fault in faults)
         super().__init__(
             f"planner {planner!r} gave no valid plan, even after it was told what was wrong:\n"
-            f"{listed}\nThe plan it gave:\n{plan}"
+            f"{shown(listed)}\nThe plan it gave:\n{shown(plan)}"
         )
         self.faults = tuple(faults)
         self.plan = plan
@@ -54,7 +56,9 @@ class WorkersFailedError(PyAgentError):
     """No assignment completed, so there is nothing to answer from. See `result.outcomes`."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        listed = "\n".join(f"  - {o.id} ({o.worker}) {o.status}: {o.error}" for o in outcomes)
+        listed = shown(
+            "\n".join(f"  - {o.id} ({o.worker}) {o.status}: {o.error}" for o in outcomes)
+        )
         super().__init__(f"no assignment completed, so there is nothing to answer from:\n{listed}")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 
+from pyagent_providers.hostile import shown
+
 from . import ledger
 from .events import Event, PlanAccepted, PlanRejected, StepEnded, StepStarted
 
@@ -20,20 +22,28 @@ def log_event(event: Event) -> None:
     match event:
         case StepEnded():
             _log_step(event)
-            if event.output is not None:
-                logger.debug("run %s: %s answered:\n%s", event.run_id, event.agent, event.output)
-        case StepStarted():
-            logger.debug("run %s: asking %s:\n%s", event.run_id, event.agent, event.prompt)
-        case PlanAccepted():
-            if logger.isEnabledFor(logging.DEBUG):
-                lines = [
-                    f"{n}. {a.worker}: {a.subtask}"
-                    + (f" (after {', '.join(a.depends_on)})" if a.depends_on else "")
-                    for n, a in enumerate(event.assignments, 1)
-                ]
-                logger.debug("run %s: the plan:\n%s", event.run_id, "\n".join(lines))
         case PlanRejected():
-            logger.info("run %s: invalid plan: %s", event.run_id, "; ".join(event.faults))
+            logger.info("run %s: invalid plan: %s", event.run_id, shown("; ".join(event.faults)))
+        case _:
+            pass
+    if logger.isEnabledFor(logging.DEBUG):
+        _log_content(event)
+
+
+def _log_content(event: Event) -> None:
+    run_id = event.run_id
+    match event:
+        case StepStarted():
+            logger.debug("run %s: asking %s:\n%s", run_id, event.agent, shown(event.prompt))
+        case StepEnded(output=str(output)):
+            logger.debug("run %s: %s answered:\n%s", run_id, event.agent, shown(output))
+        case PlanAccepted():
+            lines = [
+                f"{n}. {a.worker}: {a.subtask}"
+                + (f" (after {', '.join(a.depends_on)})" if a.depends_on else "")
+                for n, a in enumerate(event.assignments, 1)
+            ]
+            logger.debug("run %s: the plan:\n%s", run_id, shown("\n".join(lines)))
         case _:
             pass
 
@@ -64,7 +74,7 @@ def _log_step(event: StepEnded) -> None:
         event.step,
         event.phase,
         event.agent,
-        "ok" if event.error is None else f"failed ({event.error.splitlines()[0]})",
+        "ok" if event.error is None else f"failed ({shown(event.error).splitlines()[0]})",
         usage.input_tokens,
         usage.output_tokens,
         event.seconds,

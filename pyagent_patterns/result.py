@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, TypedDict
 
 from pyagent_providers.base import Usage
+from pyagent_providers.hostile import shown
 
 from . import ledger
 from .ledger import CallRecord, CostKey
@@ -153,11 +154,12 @@ class Result:
         )
 
     def __str__(self) -> str:
+        """For a terminal: what a model wrote is shown without escape sequences."""
         lines = [repr(self)]
         lines += [_outcome_line(outcome) for outcome in self.outcomes]
         if self.output:
             lines += ["", self.output]
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
 
 def _iso(seconds: float | None) -> str | None:

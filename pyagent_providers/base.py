@@ -211,7 +211,11 @@ class CallableLLM(LLM):
 
     async def _complete(self, request: Request) -> Completion:
         answer = await self._function(request.messages)
-        return Completion(text=answer, finish_reason="stop") if isinstance(answer, str) else answer
+        if isinstance(answer, str):
+            return Completion(text=answer, finish_reason="stop")
+        if isinstance(answer, Completion):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return answer
+        raise TypeError(f"{self.model}() must return a str or a Completion; got {answer!r:.100}")
 
 
 def as_llm(candidate: object) -> LLM:

@@ -6,8 +6,6 @@ terminal or turn the reading direction.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 from opentelemetry.trace import StatusCode
 
 from pyagent_providers import semconv
+from pyagent_providers.hostile import shown
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -253,20 +252,11 @@ def dollars(amount: float) -> str:
 
 _TEXT_LIMIT: Final = 100
 _FAULTS_LIMIT: Final = 200
-_ESCAPES: Final = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor moves
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles
-    r"|\x1b[ -/]*[0-~]?"
-)
-# Controls, bidirectional and other invisible format characters, surrogates, unassigned ones.
-_DROPPED: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 
 
 def clean(text: str) -> str:
     """One line of printable text: escape sequences and invisible characters are gone."""
-    text = " ".join(_ESCAPES.sub("", text[: _TEXT_LIMIT * 10]).split())
-    kept = "".join(char for char in text if unicodedata.category(char) not in _DROPPED)
-    return _cut(kept, _TEXT_LIMIT) or "?"
+    return _cut(" ".join(shown(text[: _TEXT_LIMIT * 10]).split()), _TEXT_LIMIT) or "?"
 
 
 def _cut(text: str, limit: int = _FAULTS_LIMIT) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyagent_patterns import Agent, OrchestratorWorkers, RetryPolicy
+from pyagent_providers import as_llm
 from pyagent_providers.errors import MissingAPIKeyError
 from pyagent_providers.testing import ScriptedLLM
 
@@ -90,3 +91,16 @@ async def test_a_worker_that_could_not_be_called_stops_the_run_before_the_planne
 def test_a_retry_policy_that_makes_no_sense_is_refused(policy: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"attempts|pauses"):
         RetryPolicy(**policy)  # type: ignore[arg-type]
+
+
+async def test_run_sync_inside_an_event_loop_says_what_to_do_instead() -> None:
+    crew = team([plan_text(item("a"))], {"a": ["x"]})
+    with pytest.raises(RuntimeError, match=r"await run\(\) instead"):
+        crew.run_sync("the task")
+
+
+async def test_a_custom_model_that_returns_something_else_is_told_what_it_must_return() -> None:
+    async def silent(messages: object) -> None: ...
+
+    with pytest.raises(TypeError, match=r"silent\(\) must return a str or a Completion; got None"):
+        await as_llm(silent).complete("hello")
