@@ -1,0 +1,1 @@
+"""What this SDK costs, against hand-written code: `python -m benchmarks` prints the table."""

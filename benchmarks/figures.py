@@ -1,0 +1,270 @@
+"""The figures: what is run for each, what comes out, and the target it is held against."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .fake_server import FakeServer
+from .measure import Sample
+from .sample import Contender
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = (
+    "openai",
+    "anthropic",
+    "google.genai",
+    "litellm",
+    "genai_prices",
+    "opentelemetry.sdk",
+)
+LATENCY = 0.05  # seconds the server takes over each call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """The median of one figure over its rounds, and the smallest and largest of them.
+
+    A figure without a target stands beside the others for comparison.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    target: float | None = None
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.target is None else self.median <= self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where the servers are, and how long to go on."""
+
+    server: FakeServer
+    sink: FakeServer
+    rounds: int
+    scale: float  # of the number of runs in a sample
+    say: Callable[[str], None]
+
+    def runs(self, count: int) -> int:
+        return max(1, round(count * self.scale))
+
+    def interleaved(
+        self, contenders: Sequence[Contender], rounds: int, *options: object
+    ) -> dict[Contender, list[Sample]]:
+        """A, B, C, A, B, C ...: what disturbs the machine disturbs all of them alike."""
+        samples: dict[Contender, list[Sample]] = {contender: [] for contender in contenders}
+        for done in range(rounds):
+            for contender in contenders:
+                self.say(f"round {done + 1} of {rounds}: {contender}")
+                samples[contender].append(self._sample(contender, options))
+        return samples
+
+    def _sample(self, contender: Contender, options: Sequence[object]) -> Sample:
+        process = subprocess.run(
+            [
+                *(sys.executable, "-m", "benchmarks.sample", contender),
+                *("--otlp", self.sink.otlp_endpoint),
+                *map(str, options),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode:
+            raise RuntimeError(f"the sample of {contender!r} failed:\n{process.stderr[-4000:]}")
+        return Sample(**json.loads(process.stdout))
+
+
+def cpu_at_one_run(bench: Bench) -> Iterator[Figure]:
+    """CPU per call, one run after the other."""
+    yield from _cpu_per_call(
+        bench,
+        "CPU per call, one run",
+        bench.runs(60),
+        at_once=1,
+        warm_up=5,
+        targets={"ours": 0.90, "ours-otlp": 0.97},
+    )
+
+
+def cpu_at_100_runs(bench: Bench) -> Iterator[Figure]:
+    """CPU per call, 100 runs at once."""
+    yield from _cpu_per_call(
+        bench,
+        "CPU per call, 100 runs at once",
+        100 * bench.runs(3),
+        at_once=100,
+        warm_up=1,
+        targets={"ours": 0.45, "ours-otlp": 0.48},
+    )
+
+
+def _cpu_per_call(
+    bench: Bench,
+    name: str,
+    runs: int,
+    *,
+    at_once: int,
+    warm_up: int,
+    targets: dict[Contender, float],
+) -> Iterator[Figure]:
+    contenders: tuple[Contender, ...] = ("floor", "ours", "ours-otlp", "floor-aiohttp")
+    url = bench.server.base_url(assignments=4, workers=4, latency=LATENCY)
+    samples = bench.interleaved(
+        contenders,
+        bench.rounds,
+        *("--base-url", url, "--runs", runs, "--at-once", at_once, "--warm-up", warm_up),
+    )
+    cpu = {each: _cpu_us_per_call(samples[each]) for each in contenders}
+    yield Figure(name=f"{name}: floor", unit="us", values=cpu["floor"])
+    for contender in contenders[1:]:
+        yield Figure(
+            name=f"{name}: {contender}",
+            unit="x floor",
+            values=[a / b for a, b in zip(cpu[contender], cpu["floor"], strict=True)],
+            target=targets.get(contender),
+            note=f"{statistics.median(cpu[contender]):.0f} us{_dropped(samples[contender], 13)}",
+        )
+
+
+def stub(bench: Bench) -> Iterator[Figure]:
+    """CPU per call that the SDK adds to a model that answers at once, without HTTP."""
+    samples = bench.interleaved(
+        ("floor", "ours-bare", "ours"),
+        bench.rounds,
+        *("--stub", "--runs", bench.runs(1000), "--warm-up", 50),
+    )
+    floor = _cpu_us_per_call(samples["floor"])
+    rows: tuple[tuple[Contender, str, float], ...] = (
+        ("ours-bare", "stub LLM: added, no OTel SDK", 60),
+        ("ours", "stub LLM: added, everything on", 160),
+    )
+    for contender, name, target in rows:
+        ours = _cpu_us_per_call(samples[contender])
+        yield Figure(
+            name=name,
+            unit="us",
+            values=[a - b for a, b in zip(ours, floor, strict=True)],
+            target=target,
+            note=f"floor {statistics.median(floor):.1f} us{_dropped(samples[contender], 13)}",
+        )
+
+
+def wide(bench: Bench) -> Iterator[Figure]:
+    """Wall time added to the server's own three latencies by a run of 32 workers."""
+    url = bench.server.base_url(assignments=32, workers=32, latency=LATENCY)
+    samples = bench.interleaved(
+        ("floor", "ours"),
+        bench.rounds,
+        *("--base-url", url, "--workers", 32, "--calls", 34, "--runs", bench.runs(30)),
+    )
+    added = {
+        each: [(sample.median_run_seconds - 3 * LATENCY) * 1e3 for sample in samples[each]]
+        for each in samples
+    }
+    yield Figure(name="32 workers at 50 ms: added, floor", unit="ms", values=added["floor"])
+    yield Figure(
+        name="32 workers at 50 ms: added, ours", unit="ms", values=added["ours"], target=45
+    )
+
+
+def very_wide(bench: Bench) -> Iterator[Figure]:
+    """One cold run with 1,024 worker calls in flight, each of 1.5 s."""
+    server = bench.server
+    samples = bench.interleaved(
+        ("floor", "ours"),
+        min(3, bench.rounds),
+        *("--base-url", server.base_url(assignments=1024, workers=32, latency=1.5)),
+        *("--prime", server.base_url(assignments=4, workers=4, latency=0)),
+        *("--workers", 32, "--calls", 1026, "--runs", 1, "--warm-up", 0),
+    )
+    for contender, each in samples.items():
+        of_ours = contender == "ours"
+        name = f"1,024 in flight at 1.5 s: {contender}"
+        yield Figure(
+            name=f"{name}, wall",
+            unit="s",
+            values=[sample.wall_seconds for sample in each],
+            target=6.5 if of_ours else None,
+            note=_dropped(each, 2053),
+        )
+        yield Figure(
+            name=f"{name}, CPU",
+            unit="s",
+            values=[sample.cpu_seconds for sample in each],
+            target=2.5 if of_ours else None,
+        )
+        yield Figure(
+            name=f"{name}, added memory",
+            unit="MB",
+            values=[sample.added_rss_bytes / 1e6 for sample in each],
+            target=60 if of_ours else None,
+        )
+
+
+_IMPORT = """
+import sys, time
+sys.path.insert(0, {root!r})
+started = time.perf_counter()
+import pyagent_patterns, pyagent_providers
+print((time.perf_counter() - started) * 1e3)
+print(*(name for name in {forbidden!r} if name in sys.modules))
+"""
+
+
+def importing(bench: Bench) -> Iterator[Figure]:
+    """The import alone, in a fresh isolated interpreter with its byte code already written."""
+    code = _IMPORT.format(root=str(ROOT), forbidden=FORBIDDEN)
+    milliseconds: list[float] = []
+    loaded: set[str] = set()
+    for _ in range(1 + 3 * bench.rounds):
+        out = subprocess.run(
+            [sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        milliseconds.append(float(out[0]))
+        loaded.update(out[1].split())
+    yield Figure(name="import", unit="ms", values=milliseconds[1:], target=120)
+    yield Figure(
+        name="import: modules loaded that must not be",
+        unit="",
+        values=[len(loaded)],
+        target=0,
+        note=" ".join(sorted(loaded)),
+    )
+
+
+FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
+    "import": importing,
+    "stub": stub,
+    "cpu": cpu_at_one_run,
+    "cpu100": cpu_at_100_runs,
+    "wide": wide,
+    "verywide": very_wide,
+}
+
+
+def _cpu_us_per_call(samples: Sequence[Sample]) -> list[float]:
+    return [sample.cpu_seconds / sample.calls * 1e6 for sample in samples]
+
+
+def _dropped(samples: Sequence[Sample], spans_per_run: int) -> str:
+    """Says so when spans did not reach the exporter: dropped ones would make ours look cheap."""
+    missing = sum(
+        sample.runs * spans_per_run - sample.spans_exported
+        for sample in samples
+        if sample.spans_exported is not None
+    )
+    return f"; {missing} SPANS DROPPED" if missing else ""
