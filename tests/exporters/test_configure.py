@@ -16,6 +16,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from pyagent_exporters import ExporterError, MissingExtraError, Otlp, configure
 from pyagent_exporters.settings import otlp_signals, read_otlp
 

@@ -10,11 +10,11 @@ import time
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
+
 from pyagent_exporters import Handle, configure
 from pyagent_exporters.console import ConsoleTraces
 from pyagent_exporters.handle import Failures
 from pyagent_exporters.watch import Watch
-
 from pyagent_providers import semconv
 
 from .spans import SAMPLE, Made, agent, emit, pattern, sample

@@ -21,8 +21,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
-from pyagent_exporters import Handle, Otlp, configure
 
+from pyagent_exporters import Handle, Otlp, configure
 from pyagent_providers import semconv
 from pyagent_providers.telemetry import Telemetry
 

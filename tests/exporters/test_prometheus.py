@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
 from pyagent_exporters import ExporterError, Handle, Prometheus, configure
 from pyagent_exporters.prometheus import _guarded
-
 from pyagent_providers import semconv
 from pyagent_providers.telemetry import Telemetry
 

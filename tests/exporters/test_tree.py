@@ -6,9 +6,9 @@ import random
 from dataclasses import replace
 
 import pytest
+
 from pyagent_exporters import render
 from pyagent_exporters.tree import clean, dollars
-
 from pyagent_providers import semconv
 
 from .spans import SAMPLE, Made, agent, pattern, recorded, sample
