@@ -86,9 +86,10 @@ class Pattern(ABC):
             try:
                 result = record.result(await self._execute(RunContext(run), task))
             except BaseException as error:
+                partial = record.result(None)
+                span.finished(partial)
                 with suppress(AttributeError):  # an exception type with slots
-                    error.result = record.result(None)  # pyright: ignore[reportAttributeAccessIssue]
-                    span.finished(error.result)  # pyright: ignore
+                    error.result = partial  # pyright: ignore[reportAttributeAccessIssue]
                 raise
             span.finished(result)
             return result
