@@ -82,3 +82,13 @@ async def test_repr_is_one_line_and_print_shows_outcomes_and_answer(result: Resu
         "  z c: completed",
     ]
     assert str(result).endswith("\n\nthe final answer")
+
+
+async def test_an_outcome_whose_answer_has_no_price_costs_none_not_zero() -> None:
+    limited = RateLimitError("slow down", provider="p", model="m")
+    unknown = Step("alpha", usage=None)
+    result = await team([plan_text(item("a"))], {"a": [limited, unknown]}).run("the task")
+    [outcome] = result.outcomes
+    assert [call.cost for call in outcome.calls] == [Decimal(0), None]  # turned away; unknown
+    assert outcome.cost is None
+    assert result.unpriced == 1

@@ -150,3 +150,18 @@ async def test_a_task_does_not_inherit_the_context_of_the_one_that_made_room_for
 
 async def test_an_empty_graph_is_done_at_once() -> None:
     assert await run_graph({}, survive=Lost) == {}
+
+
+async def test_a_task_settles_once_and_not_before_all_it_depends_on() -> None:
+    trail = Trail()
+    told: list[str] = []
+    await run_graph(
+        {
+            "fast": trail.node("fast"),
+            "slow": trail.node("slow", after=0.02),
+            "join": trail.node("join", "fast", "slow"),
+        },
+        survive=Lost,
+        on_settled=lambda name, how: told.append(f"{name} {type(how).__name__}"),
+    )
+    assert told == ["fast Done", "slow Done", "join Done"]
