@@ -236,6 +236,8 @@ def _dependency(
 
 
 def _cycle(dependencies: Mapping[str, Sequence[str]]) -> list[str] | None:
+    if not any(dependencies.values()):
+        return None
     try:
         TopologicalSorter(dependencies).prepare()
     except CycleError as error:

@@ -266,7 +266,7 @@ class RunContext:
         if name in self._children:
             raise ScopeError(f"scope {self._path + name!r} exists already; scopes need own names")
         self._children.add(name)
-        return RunContext(self._run, f"{self._path}{quote(name, safe='')}/", task)
+        return RunContext(self._run, f"{self._path}{_segment(name)}/", task)
 
     def _agent_span(self, question: Question, *, replayed: bool) -> AgentSpan:
         labels = self._run.labels.get((question.agent, question.phase))
@@ -313,6 +313,11 @@ class RunContext:
                     replayed=replayed,
                 )
             )
+
+
+def _segment(name: str) -> str:
+    """A scope's name as part of a path, in which `/` separates."""
+    return name if name.isalnum() and name.isascii() else quote(name, safe="")
 
 
 def _call(

@@ -40,7 +40,12 @@ class _ActiveSpan:
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
-        self._token = otel_context.attach(trace.set_span_in_context(self.span))
+        # Without an SDK and a parent there is nothing to make current.
+        self._token = (
+            None
+            if self.span is trace.INVALID_SPAN
+            else otel_context.attach(trace.set_span_in_context(self.span))
+        )
         return self
 
     def __exit__(
@@ -50,7 +55,8 @@ class _ActiveSpan:
         traceback: TracebackType | None,
     ) -> None:
         self._ended(time.perf_counter() - self._started, error)
-        otel_context.detach(self._token)
+        if self._token is not None:
+            otel_context.detach(self._token)
         if error is not None and self.span.is_recording():
             mark_failed(self.span, error, record=False)  # recorded on the call's own span
         self.span.end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -166,4 +166,15 @@ class Completion:
     cost: Cost | None = None
 
     def priced(self, cost: Cost | None) -> Completion:
-        return replace(self, cost=cost)
+        # Written out: `replace` asks for the fields each time, and this is done for every call.
+        return Completion(
+            text=self.text,
+            usage=self.usage,
+            model=self.model,
+            finish_reason=self.finish_reason,
+            response_id=self.response_id,
+            tool_calls=self.tool_calls,
+            service_tier=self.service_tier,
+            reported_usd=self.reported_usd,
+            cost=cost,
+        )

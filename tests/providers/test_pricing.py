@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
@@ -17,6 +18,7 @@ from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_sn
 
 from pyagent_providers import LLM, Completion, Cost, ModelPrice, Request, Usage, pricing, set_price
 from pyagent_providers.price_table import PriceTable
+from pyagent_providers.types import ToolCall
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -602,3 +604,20 @@ def test_importing_the_package_does_not_import_genai_prices() -> None:
         "assert not [m for m in sys.modules if m.startswith('genai_prices')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pricing_a_completion_changes_nothing_else_of_it() -> None:
+    completion = Completion(
+        text="hello",
+        usage=Usage(input_tokens=3, output_tokens=2),
+        model="m-2",
+        finish_reason="stop",
+        response_id="r1",
+        tool_calls=(ToolCall(id="c1", name="look", arguments="{}"),),
+        service_tier="flex",
+        reported_usd=Decimal("0.5"),
+    )
+    cost = Cost(Decimal("0.25"), "user")
+
+    assert completion.priced(cost) == replace(completion, cost=cost)
+    assert all(getattr(completion, each.name) for each in fields(completion)[:-1])
