@@ -6,21 +6,24 @@ import asyncio
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import ClassVar
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from os import PathLike
+from typing import ClassVar, cast
 
-from pyagent_providers.semconv import Phase
+from pyagent_providers.types import JSONObject
 
 from .agent import Agent
+from .asking import Labels
+from .errors import InputChanged, JournalError, RunSuspended
 from .events import Observer
-from .journal import Journal, MemoryJournal
+from .journal import MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
 from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Run, RunContext
-from .telemetry import AgentLabels, PatternSpan
+from .telemetry import PatternSpan
 
 __all__ = ["Agent", "Outcome", "Pattern", "Result", "RetryPolicy"]
 
@@ -38,7 +41,7 @@ class Pattern(ABC):
     def __init__(self, *, retry: RetryPolicy | None = None) -> None:
         self.retry = retry or RetryPolicy()
         # Of the agents, not of any run: worked out once, on first use.
-        self._labels: dict[tuple[Agent, Phase], AgentLabels] = {}
+        self._labels: Labels = {}
 
     @property
     @abstractmethod
@@ -55,18 +58,20 @@ class Pattern(ABC):
         *,
         on_event: Observer | None = None,
         run_id: str | None = None,
-        journal: Journal | None = None,
+        durable: str | PathLike[str] | Store | None = None,
     ) -> Result:
         """Do the task. Cancelling this cancels every call in flight.
 
         `on_event` is called with each event of the run (see `pyagent_patterns.events`).
-        `journal` keeps finished calls: running again with the same journal and `run_id` goes on
-        where the run stopped and pays for no finished call again. Without one, a run is kept in
-        memory only, under a new id.
+        `durable` keeps the run: the path of a journal file, such as `"runs.db"`, or a `Runs`
+        that has it open. Every answer is then on disk before it is used, and running again with
+        the same `run_id`, or `Runs.resume`, goes on where the run stopped and pays for no finished
+        call again. Without it nothing is written anywhere.
 
         Raises TypeError or ValueError for a task that is not one and ConfigurationError for an
         agent whose model cannot be called, before anything is spent. Every exception that ends
-        a run, a cancellation included, carries `.result`: all that did finish.
+        a run, a cancellation included, carries `.result`: all that did finish. A run with a store
+        may also raise `RunSuspended`, `RunBusyError` and `JournalError`.
         """
         _check_task(task)
         for agent in self.agents:
@@ -75,16 +80,10 @@ class Pattern(ABC):
         observers = [on_event] if on_event else []
         if logger.isEnabledFor(logging.INFO):
             observers.append(log_event)
-        with PatternSpan(self.name, run_id) as span:
+        with PatternSpan(self.name, run_id) as span, _opened(durable) as store:
             record = RunRecord(run_id=run_id, pattern=self.name, observers=observers, span=span)
-            run = Run(
-                record=record,
-                journal=journal or MemoryJournal(),
-                retry=self.retry,
-                labels=self._labels,
-            )
             try:
-                result = record.result(await self._execute(RunContext(run), task))
+                result = await self._carry_out(task, record, span, store)
             except BaseException as error:
                 partial = record.result(None)
                 span.finished(partial)
@@ -100,7 +99,7 @@ class Pattern(ABC):
         *,
         on_event: Observer | None = None,
         run_id: str | None = None,
-        journal: Journal | None = None,
+        durable: str | PathLike[str] | Store | None = None,
     ) -> Result:
         """`run`, for code that is not async.
 
@@ -108,7 +107,74 @@ class Pattern(ABC):
         """
         if _loop_is_running():
             raise RuntimeError("an event loop is running here: await run() instead of run_sync()")
-        return asyncio.run(self.run(task, on_event=on_event, run_id=run_id, journal=journal))
+        return asyncio.run(self.run(task, on_event=on_event, run_id=run_id, durable=durable))
+
+    async def _carry_out(
+        self, task: str, record: RunRecord, span: PatternSpan, store: Store
+    ) -> Result:
+        """Execute the pattern on a journal, and tell that how it ended."""
+        journal = await store.open(
+            RunStart(
+                run_id=record.run_id,
+                pattern=self.name,
+                task=task,
+                team=self,
+                traceparent=span.traceparent,
+            )
+        )
+        record.goes_on(journal.execution)
+        if journal.first_traceparent is not None:
+            span.goes_on_from(journal.first_traceparent)
+        run = Run(record=record, journal=journal, retry=self.retry, labels=self._labels)
+        try:
+            result = record.result(await self._execute(RunContext(run), task))
+            await journal.end(RunEnd(status=result.status, result=_json(result)))
+        except Suspend as wait:
+            await journal.end(
+                RunEnd(status="suspended", wake_at=wait.until, waiting_for=wait.signals)
+            )
+            raise RunSuspended(
+                record.run_id, waiting_for=wait.signals, wake_at=wait.until
+            ) from None
+        except BaseException as error:
+            with suppress(JournalError):  # the first error says more
+                await journal.end(_end(error, record))
+            if isinstance(error, asyncio.CancelledError) and journal.lost is not None:
+                _uncancel()
+                raise journal.lost from None
+            raise
+        return result
+
+
+def _uncancel() -> None:
+    """The cancellation was the journal's and goes no further."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def _end(error: BaseException, record: RunRecord) -> RunEnd:
+    """What ended by itself has failed; what was cut off, or cannot be recorded, can go on."""
+    if isinstance(error, Exception) and not isinstance(error, JournalError | InputChanged):
+        return RunEnd(status="failed", result=_json(record.result(None)), error=str(error))
+    return RunEnd(status="running")
+
+
+def _json(result: Result) -> JSONObject:
+    return cast(JSONObject, result.to_dict())
+
+
+@contextmanager
+def _opened(durable: str | PathLike[str] | Store | None) -> Generator[Store]:
+    if durable is None:
+        yield MemoryStore()
+    elif isinstance(durable, str | PathLike):
+        from .durable import Runs  # SQLite is loaded when it is wanted
+
+        with Runs(durable) as runs:
+            yield runs
+    else:
+        yield durable
 
 
 def _check_task(task: object) -> None:

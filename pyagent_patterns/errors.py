@@ -4,15 +4,24 @@ PyAgentError
 ├── AgentError             an agent got no answer after every attempt
 ├── PlanError              the planner gave no valid plan, also when told what was wrong
 ├── WorkersFailedError     no assignment completed: there is nothing to synthesise
+├── RunSuspended           the run waits for a signal or a time; nothing runs meanwhile
 ├── InputChanged           a recorded call was made again with another input
+├── JournalError           the journal cannot be read or written: the run must not go on
+│   ├── LeaseLost          another process has taken the run over
+│   └── RunCancelled       the run was cancelled from outside
+├── RunBusyError           the run is going on in another process
+├── UnknownRunError        the store has no such run
+├── NoStoreError           the run asked for what only a run with a store has
 └── ScopeError             a pattern used its context in a way that cannot be replayed
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pyagent_providers.hostile import shown
+from pyagent_providers.types import JSONObject
 
 from .result import Outcome, Result
 
@@ -32,6 +41,7 @@ class AgentError(PyAgentError):
 
     def __init__(self, message: str, *, agent: str, model: str) -> None:
         super().__init__(shown(f"agent {agent!r} ({model}): {message}"))
+        self.reason = message
         self.agent = agent
         self.model = model
 
@@ -70,10 +80,82 @@ class InputChanged(PyAgentError):
 
     def __init__(self, run_id: str, key: str) -> None:
         super().__init__(
-            f"run {run_id!r} has call {key!r} on record with another input; run the code and "
-            "prompts it was recorded with, or start a new run"
+            f"run {run_id!r} has call {key!r} on record with another input; go on with the code "
+            "and prompts it was recorded with, or fork the run: that pays again only for what "
+            "changed and what depends on it"
         )
         self.key = key
+
+
+class RunSuspended(PyAgentError):
+    """The run waits: for a signal of one of the names `waiting_for`, or for the time `wake_at`.
+
+    It is in its store, and nothing of it runs. `wake_at` is Unix time in seconds, None when
+    no time will wake it.
+    """
+
+    def __init__(self, run_id: str, *, waiting_for: Sequence[str], wake_at: float | None) -> None:
+        what = [f"the signal {name!r}" for name in waiting_for]
+        if wake_at is not None:
+            what.append(datetime.fromtimestamp(wake_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+        super().__init__(shown(f"run {run_id!r} is suspended until {' or '.join(what)}"))
+        self.run_id = run_id
+        self.waiting_for = tuple(waiting_for)
+        self.wake_at = wake_at
+
+
+class JournalError(PyAgentError):
+    """What happens cannot be recorded, or what is recorded cannot be read; the run stops.
+
+    `unrecorded` has the values of calls that were made and could not be stored, by their keys.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.unrecorded: dict[str, JSONObject] = {}
+
+
+class LeaseLost(JournalError):
+    """This process no longer owns the run: it was silent too long and another took it over."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"run {run_id!r} was taken over by another process while this one was silent; what "
+            "this one does is no longer recorded, so it stops here"
+        )
+
+
+class RunCancelled(JournalError):
+    """The run was cancelled in its store."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} was cancelled; fork it to go on from what is recorded")
+
+
+class RunBusyError(PyAgentError):
+    """The run is going on, in another process or here."""
+
+    def __init__(self, run_id: str, owner: str) -> None:
+        super().__init__(
+            f"run {run_id!r} is going on ({owner}); wait for it to end, cancel it, or use "
+            "another run_id"
+        )
+
+
+class UnknownRunError(PyAgentError):
+    """The store has no run of that id."""
+
+    def __init__(self, run_id: str, store: str) -> None:
+        super().__init__(f"{store} has no run {run_id!r}; `pyagent runs` lists those it has")
+
+
+class NoStoreError(PyAgentError):
+    """The run asked for what only a run with a store has."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs a store, since it suspends the run: run(task, durable='runs.db')"
+        )
 
 
 class ScopeError(PyAgentError):

@@ -1,46 +1,182 @@
-"""Where finished calls are kept, so that a run that goes on never pays for one twice.
+"""The seam to what carries a run: where its calls are kept, so that none is paid for twice.
 
 A call is known by its run and its key: the scope path, the activity and an ordinal, as in
-`work/t3/ask:0`. Nothing depends on the order in which calls happen. Of a value, a pattern sees
-only text, which JSON gives back as it was: a first run and a replay see the same.
+`work/t3/ask:0`. Nothing depends on the order in which calls happen. Values are JSON; of one, a
+pattern sees only what JSON gives back as it was, so a first run and a replay see the same.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from pyagent_providers.types import JSONObject
+from pyagent_providers.types import JSONObject, JSONValue
 
-from .errors import InputChanged
+from .errors import InputChanged, JournalError, NoStoreError
+
+Status = Literal["running", "suspended", "completed", "partial", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as a journal sees it. `input_hash` changes with anything that could change it."""
+
+    key: str
+    activity: str
+    input: JSONObject
+    input_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call's value, and whose work it was.
+
+    `made` says whether it was made now in this process, now by another one, or was on record.
+    `doubtful`: an earlier execution had begun it and left no value, so that it may have been paid
+    for twice.
+    """
+
+    value: JSONObject
+    made: Literal["here", "elsewhere", "before"]
+    doubtful: bool = False
+
+
+Work = Callable[[], Awaitable[JSONObject]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """What is known of a run from its first moment. `team` is the pattern object."""
+
+    run_id: str
+    pattern: str
+    task: str
+    team: object = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How one execution of a run ended, and what it had to show, as JSON."""
+
+    status: Status
+    result: JSONObject | None = None
+    error: str | None = None
+    wake_at: float | None = None  # Unix time, for a suspended run that waits for it
+    waiting_for: tuple[str, ...] = ()  # names of signals
+
+
+class Suspend(BaseException):
+    """Raised inside a run that cannot go on before a signal or a time.
+
+    Not an Exception: a pattern that handles its agents' errors must not handle this.
+    """
+
+    def __init__(self, *, signals: tuple[str, ...] = (), until: float | None = None) -> None:
+        super().__init__(signals, until)
+        self.signals = signals
+        self.until = until
+
+    @classmethod
+    def both(cls, one: Suspend, other: Suspend) -> Suspend:
+        """To wait for whatever of the two comes first."""
+        times = [time for time in (one.until, other.until) if time is not None]
+        signals = tuple(dict.fromkeys(one.signals + other.signals))
+        return cls(signals=signals, until=min(times, default=None))
 
 
 class Journal(Protocol):
-    """What a run needs of a journal. Values are JSON objects."""
+    """One execution of one run. Every method raises `JournalError` when it cannot record."""
 
-    async def begin(self, run_id: str, key: str, input_hash: str) -> JSONObject | None:
-        """The stored value of a finished call; None when it is to be made, now recorded as begun.
+    @property
+    def execution(self) -> int:
+        """Which execution of the run this is, from 1."""
+        ...
 
-        Raises `InputChanged` when the key is known with another input.
+    @property
+    def first_traceparent(self) -> str | None:
+        """The W3C traceparent of the run's first execution; None if this is the first."""
+        ...
+
+    @property
+    def lost(self) -> JournalError | None:
+        """Why the execution was cancelled, if it was by the journal: the run is no longer its."""
+        ...
+
+    async def call(self, call: Call, work: Work) -> Called:
+        """The value on record; else what `work` gives, returned when it is stored for good.
+
+        Raises `InputChanged` when the key is on record with another input, and what `work` does.
         """
         ...
 
-    async def finish(self, run_id: str, key: str, value: JSONObject) -> None:
-        """Store a call's value; returns when it is stored for good."""
+    async def signal(self, key: str, name: str) -> JSONValue:
+        """The next value sent to the run under `name`, the same again for the same key.
+
+        Raises `Suspend` when none has come yet.
+        """
+        ...
+
+    async def sleep(self, key: str, until: float) -> None:
+        """Return at Unix time `until`, or raise `Suspend` until then."""
+        ...
+
+    async def end(self, end: RunEnd) -> None:
+        """This execution is over; the journal is not used again."""
         ...
 
 
-class MemoryJournal:
-    """A journal that lives as long as the object. Pass it again to go on with a run."""
+class Store(Protocol):
+    """Keeps runs."""
+
+    async def open(self, start: RunStart) -> Journal:
+        """Begin or go on with a run, owned by this process until the journal's `end`."""
+        ...
+
+
+class MemoryStore:
+    """Keeps runs as long as the object lives. It has no signals; a sleep is waited out."""
 
     def __init__(self) -> None:
-        self._inputs: dict[tuple[str, str], str] = {}
-        self._values: dict[tuple[str, str], JSONObject] = {}
+        self._runs: dict[str, _MemoryRun] = {}
 
-    async def begin(self, run_id: str, key: str, input_hash: str) -> JSONObject | None:
-        known = self._inputs.setdefault((run_id, key), input_hash)
-        if known != input_hash:
-            raise InputChanged(run_id, key)
-        return self._values.get((run_id, key))
+    async def open(self, start: RunStart) -> Journal:
+        run = self._runs.setdefault(start.run_id, _MemoryRun(start))
+        run.execution += 1
+        return run
 
-    async def finish(self, run_id: str, key: str, value: JSONObject) -> None:
-        self._values[run_id, key] = value
+
+class _MemoryRun:
+    lost = None
+
+    def __init__(self, start: RunStart) -> None:
+        self.execution = 0
+        self._start = start
+        self._inputs: dict[str, str] = {}
+        self._values: dict[str, JSONObject] = {}
+
+    @property
+    def first_traceparent(self) -> str | None:
+        return self._start.traceparent if self.execution > 1 else None
+
+    async def call(self, call: Call, work: Work) -> Called:
+        known = self._inputs.setdefault(call.key, call.input_hash)
+        if known != call.input_hash:
+            raise InputChanged(self._start.run_id, call.key)
+        value = self._values.get(call.key)
+        if value is not None:
+            return Called(value, "before")
+        value = self._values[call.key] = await work()
+        return Called(value, "here")
+
+    async def signal(self, key: str, name: str) -> JSONValue:
+        raise NoStoreError(f"wait_signal({name!r})")
+
+    async def sleep(self, key: str, until: float) -> None:
+        await asyncio.sleep(max(0.0, until - time.time()))
+
+    async def end(self, end: RunEnd) -> None:
+        pass

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 
 from .events import Event, Observer, OutcomeSettled, PlanAccepted, PlanRejected
+from .journal import Called
 from .ledger import CallRecord
 from .log import logger
 from .plan import Assignment, InvalidPlan
-from .result import Outcome, OutcomeStatus, Result, workers_used
+from .result import Outcome, OutcomeStatus, Result, Resumed, workers_used
 from .schedule import Done, Failed, Settled, Skipped
 from .telemetry import PatternSpan
 
@@ -34,6 +35,9 @@ class RunRecord:
         self._calls_of: dict[str, list[CallRecord]] = {}
         self._assignments: tuple[Assignment, ...] = ()
         self._outcomes: dict[str, Outcome] = {}
+        self._execution = 1
+        self._replayed = 0
+        self._doubtful: list[str] = []
 
     # What a pattern reports
 
@@ -78,6 +82,17 @@ class RunRecord:
         if call.task_id is not None:
             self._calls_of.setdefault(call.task_id, []).append(call)
 
+    def goes_on(self, execution: int) -> None:
+        """This is not the run's first execution."""
+        self._execution = execution
+
+    def called(self, key: str, called: Called) -> None:
+        """Note where a call's value came from."""
+        if called.made == "before":
+            self._replayed += 1
+        if called.doubtful:
+            self._doubtful.append(key)
+
     @property
     def watched(self) -> bool:
         """Whether anybody is told of events; ask before building one on the hot path."""
@@ -110,6 +125,13 @@ class RunRecord:
             started_at=self._started_at,
             duration_seconds=time.perf_counter() - self._clock,
             trace_id=self._span.trace_id,
+            resumed=None
+            if self._execution == 1
+            else Resumed(
+                execution=self._execution,
+                replayed=self._replayed,
+                doubtful=tuple(self._doubtful),
+            ),
         )
 
     def _outcome(

@@ -77,6 +77,27 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What a run that went on from its record found there.
+
+    This is its `execution`-th time, from 1; `replayed` calls came from the record, unpaid.
+    `doubtful` are the keys of calls that an earlier execution had sent and left without an answer
+    on record, and that were made again: each of them may have been paid for twice.
+    """
+
+    execution: int
+    replayed: int
+    doubtful: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "execution": self.execution,
+            "replayed": self.replayed,
+            "doubtful": list(self.doubtful),
+        }
+
+
 class Metadata(TypedDict):
     """The plan that was run and who worked on it, as JSON values."""
 
@@ -91,7 +112,8 @@ class Result:
     `status` is `partial` when an assignment did not complete; `outcomes` says which and why.
     `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` has the
     `assignments` as JSON values and `workers_used`, the names in order of first use. `trace_id`
-    is 32 hex digits, None when nothing traces. The result that an exception carries has all that
+    is 32 hex digits, None when nothing traces. `resumed` is None unless the run went on from an
+    earlier execution's record. The result that an exception carries has all that
     did finish; its `output` is empty.
     """
 
@@ -105,6 +127,7 @@ class Result:
     started_at: float = 0.0
     duration_seconds: float = 0.0
     trace_id: str | None = None
+    resumed: Resumed | None = None
 
     @property
     def cost_estimate(self) -> Decimal:
@@ -141,6 +164,7 @@ class Result:
             "usage": self.usage.to_dict(),
             "started_at": _iso(self.started_at),
             "duration_seconds": self.duration_seconds,
+            "resumed": None if self.resumed is None else self.resumed.to_dict(),
             "metadata": dict(self.metadata),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
             "calls": [call.to_dict() for call in self.calls],

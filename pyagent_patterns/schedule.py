@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+from .journal import Suspend
+
 T = TypeVar("T")
 
 
@@ -51,7 +53,8 @@ async def run_graph(
 
     At most `limit` run at once (None: no limit). A node that raises `survive` is `Failed`, what
     depends on it `Skipped`, and the rest goes on. Any other exception cancels what runs and is
-    raised; so does cancelling the caller. Nothing is left running either way.
+    raised; so does cancelling the caller. Nothing is left running either way. A node that raises
+    `Suspend` is left where it is; when nothing else can run, one `Suspend` for all such is raised.
     """
     settled: dict[str, Settled[T]] = {}
     values: dict[str, T] = {}
@@ -62,17 +65,23 @@ async def run_graph(
             dependents[dependency].append(name)
     ready = deque(name for name, count in waiting.items() if not count)
     running = 0
+    suspended: Suspend | None = None
     # One context for the whole fan-out: a task that is started when another ends must not
     # inherit what that one set.
     context = contextvars.copy_context()
 
     async def run(name: str) -> None:
-        nonlocal running
+        nonlocal running, suspended
         inputs = {dependency: values[dependency] for dependency in nodes[name].depends_on}
         try:
             how: Settled[T] = Done(await nodes[name].work(inputs))
         except survive as error:
             how = Failed(error)
+        except Suspend as wait:
+            suspended = wait if suspended is None else Suspend.both(suspended, wait)
+            running -= 1
+            start_ready()
+            return
         running -= 1
         settle(name, how)
         start_ready()
@@ -103,4 +112,6 @@ async def run_graph(
             start_ready()
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
+    if suspended is not None:
+        raise suspended
     return {name: settled[name] for name in nodes}

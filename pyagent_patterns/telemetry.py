@@ -13,7 +13,9 @@ from typing import Self
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from pyagent_providers import semconv
@@ -87,6 +89,22 @@ class PatternSpan(_ActiveSpan):
     def trace_id(self) -> str | None:
         context = self.span.get_span_context()
         return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span's context in W3C form, to link to it from another process."""
+        context = self.span.get_span_context()
+        if not context.is_valid:
+            return None
+        trace_id, span_id = trace.format_trace_id(context.trace_id), context.span_id
+        return f"00-{trace_id}-{trace.format_span_id(span_id)}-{context.trace_flags:02x}"
+
+    def goes_on_from(self, traceparent: str) -> None:
+        """Link to the run's first execution, in a trace of its own."""
+        carrier = {"traceparent": traceparent}
+        first = trace.get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
+        if self.span.is_recording() and first.get_span_context().is_valid:
+            self.span.add_link(first.get_span_context())
 
     def planned(self, assignments: Sequence[Assignment]) -> None:
         if self.span.is_recording():
@@ -165,17 +183,13 @@ class AgentSpan(_ActiveSpan):
         super().__init__(labels.span_name, labels.at_start | own)
 
     def settled(self, call: CallRecord) -> None:
-        """Count one attempt. Replayed ones were counted in the metrics when they were paid."""
+        """Add one attempt to the span's totals."""
         self._calls.append(call)
-        if call.replayed:
-            return
-        telemetry, labels = self.telemetry, self._labels
-        if call.cost is None:
-            telemetry.unpriced.add(1, labels.costs)
-        elif call.cost:
-            telemetry.cost.add(float(call.cost), labels.costs)
-        if call.attempt > 1:
-            telemetry.retries.add(1, labels.costs)
+
+    def failed(self, error: BaseException) -> None:
+        """Mark a question whose failure is on record."""
+        if self.span.is_recording():
+            mark_failed(self.span, error, record=False)
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
         if self.span.is_recording():
@@ -189,6 +203,18 @@ class AgentSpan(_ActiveSpan):
         if error is not None:
             attributes = {**attributes, semconv.ERROR_TYPE: error_type(error)}
         self.telemetry.agent_duration.record(seconds, attributes)
+
+
+def count(labels: AgentLabels, calls: Sequence[CallRecord]) -> None:
+    """Count attempts in the metrics; not replayed ones, which were counted when they were paid."""
+    telemetry = current()
+    for call in calls:
+        if call.cost is None:
+            telemetry.unpriced.add(1, labels.costs)
+        elif call.cost:
+            telemetry.cost.add(float(call.cost), labels.costs)
+        if call.attempt > 1:
+            telemetry.retries.add(1, labels.costs)
 
 
 def _totals(calls: Sequence[CallRecord]) -> Attributes:

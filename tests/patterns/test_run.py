@@ -20,7 +20,7 @@ from pyagent_patterns.events import (
     StepEnded,
     StepStarted,
 )
-from pyagent_patterns.journal import MemoryJournal
+from pyagent_patterns.journal import Call, Called, Journal, MemoryStore, RunStart, Work
 from pyagent_patterns.ledger import CallRecord
 from pyagent_patterns.record import RunRecord
 from pyagent_patterns.run import Run, RunContext
@@ -34,17 +34,16 @@ from pyagent_providers.errors import (
     RequestTimeoutError,
 )
 from pyagent_providers.testing import ScriptedLLM, Step
-from pyagent_providers.types import JSONObject
 
 from .teams import PRICE, QUICK, item, plan_text, scripted, team
 
 
-def context(journal: MemoryJournal | None = None, retry: RetryPolicy = QUICK) -> RunContext:
+async def context(store: MemoryStore | None = None, retry: RetryPolicy = QUICK) -> RunContext:
     span = PatternSpan("test", "run-1")
     record = RunRecord(run_id="run-1", pattern="test", observers=(), span=span)
-    return RunContext(
-        Run(record=record, journal=journal or MemoryJournal(), retry=retry, labels={})
-    )
+    start = RunStart(run_id="run-1", pattern="test", task="the task")
+    journal = await (store or MemoryStore()).open(start)
+    return RunContext(Run(record=record, journal=journal, retry=retry, labels={}))
 
 
 def limited(retry_after: float | None = None) -> RateLimitError:
@@ -52,7 +51,7 @@ def limited(retry_after: float | None = None) -> RateLimitError:
 
 
 async def test_a_retryable_error_is_tried_again_and_each_attempt_is_in_the_ledger() -> None:
-    ctx = context()
+    ctx = await context()
     llm = ScriptedLLM([limited(), limited(), "at last"], price=PRICE)
     assert await ctx.ask(Agent("a", llm), "hello", phase="worker") == "at last"
     calls = ctx.record.result("").calls
@@ -64,7 +63,7 @@ async def test_a_retryable_error_is_tried_again_and_each_attempt_is_in_the_ledge
 
 
 async def test_an_error_that_a_retry_cannot_help_is_raised_at_once() -> None:
-    ctx = context()
+    ctx = await context()
     llm = ScriptedLLM([AuthenticationError("bad key", provider="p", model="m")])
     with pytest.raises(AgentError, match=r"agent 'a' .scripted.: AuthenticationError: p/m: bad"):
         await ctx.ask(Agent("a", llm), "hello", phase="worker")
@@ -72,7 +71,7 @@ async def test_an_error_that_a_retry_cannot_help_is_raised_at_once() -> None:
 
 
 async def test_a_retry_waits_as_long_as_the_provider_asks() -> None:
-    ctx = context()
+    ctx = await context()
     llm = ScriptedLLM([limited(retry_after=0.05), "ok"])
     clock = asyncio.get_running_loop().time
     started = clock()
@@ -83,7 +82,7 @@ async def test_a_retry_waits_as_long_as_the_provider_asks() -> None:
 async def test_a_provider_that_asks_for_too_long_a_wait_is_not_waited_for() -> None:
     llm = ScriptedLLM([limited(retry_after=3600)])
     with pytest.raises(AgentError):
-        await context().ask(Agent("a", llm), "hello", phase="worker")
+        await (await context()).ask(Agent("a", llm), "hello", phase="worker")
 
 
 def test_pauses_double_up_to_the_longest_with_full_jitter() -> None:
@@ -99,7 +98,7 @@ async def test_any_error_of_a_custom_model_fails_the_agent_not_the_process() -> 
     async def broken(messages: Sequence[Message]) -> str:
         raise KeyError("choices")
 
-    ctx = context()
+    ctx = await context()
     with pytest.raises(AgentError, match="KeyError") as caught:
         await ctx.ask(Agent("a", broken), "hello", phase="worker")
     assert isinstance(caught.value.__cause__, KeyError)
@@ -129,7 +128,7 @@ async def test_any_error_of_a_custom_model_fails_the_agent_not_the_process() -> 
 async def test_a_failed_attempt_costs_nothing_what_was_reported_or_an_unknown_amount(
     error: ProviderError, cost: Decimal | None, source: str | None
 ) -> None:
-    ctx = context(retry=RetryPolicy(attempts=1))
+    ctx = await context(retry=RetryPolicy(attempts=1))
     with pytest.raises(AgentError):
         await ctx.ask(Agent("a", ScriptedLLM([error], price=PRICE)), "hello", phase="worker")
     result = ctx.record.result("")
@@ -143,7 +142,7 @@ async def test_a_bare_string_answer_is_unpriced_never_free() -> None:
     async def plain(messages: Sequence[Message]) -> str:
         return "hi"
 
-    ctx = context()
+    ctx = await context()
     await ctx.ask(Agent("a", plain), "hello", phase="worker")
     result = ctx.record.result("")
     assert result.calls[0].usage is None
@@ -153,7 +152,7 @@ async def test_a_bare_string_answer_is_unpriced_never_free() -> None:
 
 async def test_a_cost_the_provider_reported_is_the_cost_in_the_ledger() -> None:
     answer = Completion(text="hi", reported_usd=Decimal("0.0123"))
-    ctx = context()
+    ctx = await context()
     await ctx.ask(Agent("a", ScriptedLLM([answer], price=PRICE)), "hello", phase="worker")
     [call] = ctx.record.result("").calls
     assert Cost(Decimal("0.0123"), "provider") == Cost(call.cost or Decimal(0), "provider")
@@ -163,14 +162,21 @@ async def test_a_cost_the_provider_reported_is_the_cost_in_the_ledger() -> None:
 async def test_keys_name_the_scope_the_activity_and_the_ordinal() -> None:
     keys: list[str] = []
 
-    class Noting(MemoryJournal):
-        async def begin(self, run_id: str, key: str, input_hash: str) -> JSONObject | None:
-            keys.append(key)
-            return await super().begin(run_id, key, input_hash)
+    class Noting(MemoryStore):
+        async def open(self, start: RunStart) -> Journal:
+            journal = await super().open(start)
+            call = journal.call
+
+            async def noted(asked: Call, work: Work) -> Called:
+                keys.append(asked.key)
+                return await call(asked, work)
+
+            journal.call = noted
+            return journal
 
     plan = plan_text(item("a", id="x/y"), item("a", "again", id="é"))
     crew = team(["prose", plan], {"a": ["1", "2"]})
-    await crew.run("the task", journal=Noting())
+    await crew.run("the task", durable=Noting())
     assert sorted(keys) == [
         "plan/ask:0",
         "plan/ask:1",
@@ -181,7 +187,7 @@ async def test_keys_name_the_scope_the_activity_and_the_ordinal() -> None:
 
 
 async def test_two_calls_at_once_in_one_scope_are_refused() -> None:
-    ctx = context()
+    ctx = await context()
     agent = Agent("a", ScriptedLLM([Step("1", delay=0.01), "2"]))
     first = asyncio.create_task(ctx.ask(agent, "one", phase="worker"))
     await asyncio.sleep(0)
@@ -190,19 +196,19 @@ async def test_two_calls_at_once_in_one_scope_are_refused() -> None:
     assert await first == "1"
 
 
-def test_two_scopes_of_one_name_are_refused() -> None:
-    ctx = context()
+async def test_two_scopes_of_one_name_are_refused() -> None:
+    ctx = await context()
     ctx.child("x")
     with pytest.raises(ScopeError, match="'x' exists already"):
         ctx.child("x")
 
 
 async def test_running_again_with_the_journal_pays_for_nothing_and_gives_the_same_result() -> None:
-    journal = MemoryJournal()
+    store = MemoryStore()
     plan = plan_text(item("a", id="x"), item("b", depends_on=["x"]))
     crew = team([plan], {"a": [limited(), "alpha"], "b": ["beta"]})
-    first = await crew.run("the task", run_id="r", journal=journal)
-    again = await crew.run("the task", run_id="r", journal=journal)  # the scripts are used up
+    first = await crew.run("the task", run_id="r", durable=store)
+    again = await crew.run("the task", run_id="r", durable=store)  # the scripts are used up
     assert again.output == first.output
     assert again.outcomes[0].output == "alpha"
     assert again.cost_estimate == first.cost_estimate
@@ -212,10 +218,10 @@ async def test_running_again_with_the_journal_pays_for_nothing_and_gives_the_sam
 
 
 async def test_a_run_that_died_goes_on_where_it_stopped() -> None:
-    journal = MemoryJournal()
+    store = MemoryStore()
     plan = plan_text(item("a", id="x"), item("slow", id="s"))
     hung = team([plan], {"a": ["alpha"], "slow": [Step("never", delay=60)]})
-    running = asyncio.create_task(hung.run("the task", run_id="r", journal=journal))
+    running = asyncio.create_task(hung.run("the task", run_id="r", durable=store))
     while not scripted(hung.workers["slow"]).requests:
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.005)
@@ -223,38 +229,38 @@ async def test_a_run_that_died_goes_on_where_it_stopped() -> None:
     await asyncio.wait([running])
 
     crew = team([], {"a": [], "slow": ["sloth"]})  # only what had not finished is asked again
-    result = await crew.run("the task", run_id="r", journal=journal)
+    result = await crew.run("the task", run_id="r", durable=store)
     assert [o.output for o in result.outcomes] == ["alpha", "sloth"]
     assert [c.replayed for c in result.calls] == [True, True, False, False]
 
 
 async def test_a_failure_on_record_is_replayed_as_a_failure() -> None:
-    journal = MemoryJournal()
+    store = MemoryStore()
     denied = AuthenticationError("bad key", provider="p", model="m")
     plan = plan_text(item("a", id="x"), item("b", id="y"))
     crew = team([plan], {"a": [denied], "b": ["beta"]})
-    first = await crew.run("the task", run_id="r", journal=journal)
-    again = await crew.run("the task", run_id="r", journal=journal)
+    first = await crew.run("the task", run_id="r", durable=store)
+    again = await crew.run("the task", run_id="r", durable=store)
     assert [o.to_dict() for o in again.outcomes] == [o.to_dict() for o in first.outcomes]
 
 
 async def test_a_changed_prompt_under_a_recorded_key_is_named() -> None:
-    journal = MemoryJournal()
-    await context(journal).ask(Agent("a", ScriptedLLM(["1"])), "one", phase="worker")
+    store = MemoryStore()
+    await (await context(store)).ask(Agent("a", ScriptedLLM(["1"])), "one", phase="worker")
     with pytest.raises(InputChanged, match="'run-1' has call 'ask:0'"):
-        await context(journal).ask(Agent("a", ScriptedLLM(["2"])), "two", phase="worker")
+        await (await context(store)).ask(Agent("a", ScriptedLLM(["2"])), "two", phase="worker")
 
 
 async def test_a_changed_model_or_system_prompt_is_a_changed_input_too() -> None:
-    journal = MemoryJournal()
-    await context(journal).ask(Agent("a", ScriptedLLM(["1"])), "one", phase="worker")
+    store = MemoryStore()
+    await (await context(store)).ask(Agent("a", ScriptedLLM(["1"])), "one", phase="worker")
     for other in (
         Agent("a", ScriptedLLM([]), system_prompt="new"),
         Agent("a", ScriptedLLM([], model="new")),
         Agent("a", ScriptedLLM([]), temperature=0.5),
     ):
         with pytest.raises(InputChanged):
-            await context(journal).ask(other, "one", phase="worker")
+            await (await context(store)).ask(other, "one", phase="worker")
 
 
 async def test_events_tell_the_run_as_it_happens() -> None:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from pyagent_patterns.errors import AgentError, PlanError
-from pyagent_patterns.journal import MemoryJournal
+from pyagent_patterns.journal import MemoryStore
 from pyagent_patterns.testing import CapturedTrace, capture_trace
 from pyagent_providers import semconv
 from pyagent_providers.base import OutputSchema, Sampling
@@ -246,11 +246,11 @@ async def test_two_concurrent_runs_are_two_traces_that_do_not_mix():
 
 
 async def test_a_replayed_call_is_seen_as_such_and_counted_in_no_metric():
-    journal = MemoryJournal()
+    store = MemoryStore()
     same = team([PLAN], ANSWERS)
-    first = await same.run("a task", run_id="r", journal=journal)
+    first = await same.run("a task", run_id="r", durable=store)
     with capture_trace() as trace:
-        again = await same.run("a task", run_id="r", journal=journal)
+        again = await same.run("a task", run_id="r", durable=store)
     assert trace.tree() == (
         "pyagent.pattern.orchestrator_workers\n"
         "  pyagent.agent.planner plan replayed\n"

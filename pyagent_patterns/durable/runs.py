@@ -1,0 +1,468 @@
+"""`Runs`: the runs kept in one journal file, to go on with, look at, steer and clear away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar, cast
+
+from pyagent_patterns import ledger
+from pyagent_patterns.agent import Agent
+from pyagent_patterns.asking import Asking, Question, Reply
+from pyagent_patterns.errors import JournalError, UnknownRunError
+from pyagent_patterns.events import Observer
+from pyagent_patterns.journal import Journal, RunStart, Status
+from pyagent_patterns.result import Result
+from pyagent_patterns.retry import RetryPolicy
+from pyagent_patterns.telemetry import AgentLabels
+from pyagent_providers.base import LLMLike
+from pyagent_providers.types import JSONObject, JSONValue
+
+from . import teams
+from .database import Database, Operation
+from .local_journal import FINISHED, Claim, Leases, LocalJournal, claim
+from .owner import Owner
+from .teams import Team
+from .values import Values
+from .views import CallView, Replay, RunDetail, RunView, waiting
+
+LEASE: Final = 15.0  # seconds a silent execution keeps its run
+T = TypeVar("T")
+
+_DUE: Final = """(status = 'suspended' AND (
+    (wake_at IS NOT NULL AND wake_at <= :now)
+    OR EXISTS (SELECT 1 FROM signal s WHERE s.run = run.id AND s.taken_by IS NULL
+               AND s.name IN (SELECT value FROM json_each(run.waiting_for)))))"""
+_SELECT: Final = (
+    f"SELECT run.*, {_DUE} AS due, (SELECT count(*) FROM call WHERE call.run = run.id) AS calls"
+    " FROM run"
+)
+
+
+class Runs:
+    """The runs of one journal file (SQLite). Give it to `run(durable=...)`, or the path itself.
+
+    The file is made, with mode 0600, when the first run is kept; large values lie beside it in
+    `<path>.values`. Any number of processes of one machine may use it at once: a run belongs to one
+    execution at a time, which renews its claim while it goes on; when it is silent for `lease`
+    seconds, or its process is gone, another may take the run over, and what the first one still
+    does is refused.
+
+    Use it as a context manager, or `close` it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, lease: float = LEASE) -> None:
+        self.path = Path(path)
+        if not lease > 0:
+            raise ValueError(f"lease must be a number of seconds above 0; got {lease!r}")
+        self._leases = Leases(lease)
+        self._database = Database(self.path, self._leases)
+        self._values = Values(self.path.with_name(self.path.name + ".values"))
+
+    def __repr__(self) -> str:
+        return f"Runs({str(self.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Not while a run of it goes on."""
+        self._database.close()
+
+    # What a run needs of a store
+
+    async def open(self, start: RunStart) -> Journal:
+        """Claim a run, new or known, for this execution.
+
+        Raises RunBusyError when another one goes on, RunCancelled, InputChanged for another task
+        or pattern than the recorded one, JournalError when the file cannot be used.
+        """
+        owner = Owner.new()
+        task = self._values.put("the task", start.task)
+        operation = claim(start, teams.locate(start.team), task, owner, self._leases.lease)
+        claimed: Claim = await self._database.do(operation)
+        journal = LocalJournal(
+            self._database, self._values, start.run_id, owner, claimed, self._leases.remove
+        )
+        self._leases.add(journal)
+        return journal
+
+    # Going on
+
+    async def resume(
+        self, run_id: str, team: Team | None = None, *, on_event: Observer | None = None
+    ) -> Result:
+        """Go on with a run; what is on record is not asked, and not paid, again.
+
+        `team` is the pattern that it is a run of; without it, the one is imported that the run
+        was started with, if that stands at the top of a module. `result.resumed` says what was
+        found on record and which calls may have been paid for twice. A run that has ended gives its
+        result, or its error, again.
+
+        Raises UnknownRunError, LookupError when the team cannot be imported, and what `run` raises.
+        """
+        run = await self._known(run_id)
+        if team is None:
+            team = _loaded(run)
+        return await team.run(run.task, run_id=run_id, durable=self, on_event=on_event)
+
+    async def resume_all(
+        self, team: Team | None = None, *, at_once: int = 100
+    ) -> dict[str, Result | Exception]:
+        """Go on with every run that can: whose process ended, or that was suspended and is due.
+
+        At most `at_once` at a time. What became of each, by run id: its result, or why there is
+        none (`RunSuspended` if it waits again). With `team`, only runs of a pattern of its name.
+        """
+        ready = [run for run in await self.list() if _can_go_on(run)]
+        if team is not None:
+            ready = [run for run in ready if run.pattern == team.name]
+        places = asyncio.Semaphore(at_once)
+
+        async def go_on(run_id: str) -> Result | Exception:
+            async with places:
+                try:
+                    return await self.resume(run_id, team)
+                except Exception as error:
+                    return error
+
+        outcomes = await asyncio.gather(*(go_on(run.run_id) for run in ready))
+        return {run.run_id: outcome for run, outcome in zip(ready, outcomes, strict=True)}
+
+    async def signal(self, run_id: str, name: str, value: JSONValue = None) -> None:
+        """Send a run a value under a name. It is kept until the run waits for it.
+
+        A run that is suspended for it is then due: `resume` or `resume_all` goes on with it, in any
+        process. Raises UnknownRunError, and JournalError for a run that has ended.
+        """
+        stored = self._values.put(f"signal {name!r}", {"value": value})
+
+        def send(db: sqlite3.Connection) -> None:
+            status = self._status(db, run_id)
+            if status in FINISHED:
+                raise JournalError(f"run {run_id!r} is {status}; it takes no signals any more")
+            db.execute(
+                "INSERT INTO signal (run, name, value, sent) VALUES (?, ?, ?, ?)",
+                (run_id, name, stored, time.time()),
+            )
+
+        await self._database.do(send)
+
+    async def cancel(self, run_id: str) -> None:
+        """End a run for good. Where it goes on, it stops within a third of the lease.
+
+        Raises UnknownRunError, and JournalError for a run that has ended.
+        """
+
+        def cancel(db: sqlite3.Connection) -> None:
+            status = self._status(db, run_id)
+            if status in FINISHED:
+                raise JournalError(f"run {run_id!r} is {status} already")
+            db.execute(
+                "UPDATE run SET status = 'cancelled', owner = NULL, lease = NULL, updated = ?"
+                " WHERE id = ?",
+                (time.time(), run_id),
+            )
+
+        await self._database.do(cancel)
+
+    async def fork(self, run_id: str, *, from_key: str | None = None) -> str:
+        """A new run with the answers of this one; `resume` it. The new run's id.
+
+        In it a call whose input has changed, since a prompt, a model or the code was edited, is
+        made again, and so is what depends on it; all else is taken from the record, unpaid. Calls
+        that had failed are made again; with `from_key` that call is, whatever is on record.
+
+        Raises UnknownRunError, and LookupError for a key that the run does not have.
+        """
+        new = uuid.uuid4().hex
+
+        def fork(db: sqlite3.Connection) -> None:
+            self._status(db, run_id)
+            rows = db.execute(
+                "SELECT key, activity, value FROM call WHERE run = ? AND state = 'done'", (run_id,)
+            ).fetchall()
+            if from_key is not None and from_key not in {key for key, _, _ in rows}:
+                known = ", ".join(repr(key) for key, _, _ in rows)
+                raise LookupError(
+                    f"run {run_id!r} has no finished call {from_key!r}; it has {known or 'none'}"
+                )
+            now = time.time()
+            db.execute(
+                "INSERT INTO run (id, pattern, team, task, status, execution, traceparent,"
+                " forked_from, created, updated) SELECT ?, pattern, team, task, 'running', 0,"
+                " traceparent, id, ?, ? FROM run WHERE id = ?",
+                (new, now, now, run_id),
+            )
+            for key, activity, value in rows:
+                if key == from_key or (activity == "ask" and self._failed(value)):
+                    continue
+                db.execute(
+                    "INSERT INTO call (run, key, activity, input_hash, input, state, begun, copied,"
+                    " value, t0, t1) SELECT ?, key, activity, input_hash, input, state, 1, 1,"
+                    " value, t0, t1 FROM call WHERE run = ? AND key = ?",
+                    (new, run_id, key),
+                )
+
+        await self._database.do(fork)
+        return new
+
+    async def replay(
+        self,
+        run_id: str,
+        task: str,
+        team: Team | None = None,
+        *,
+        llm: LLMLike | None = None,
+        prompt: str | None = None,
+        system_prompt: str | None = None,
+    ) -> Replay:
+        """One worker's question again, with exactly the inputs that were recorded.
+
+        `task` is the assignment's id, or a call's key. With nothing changed no call is made: the
+        answer is the recorded one. With another `llm`, `prompt` (what it is asked) or
+        `system_prompt` the worker is asked again, outside of any run: nothing is recorded, and
+        both answers and both costs can be compared.
+
+        Raises UnknownRunError, LookupError when there is no such answered question or no such
+        agent in the team.
+        """
+        detail = await self.get(run_id)
+        call = _answered(detail, task)
+        recorded = cast(Reply, call.reply)
+        if llm is None and prompt is None and system_prompt is None:
+            return Replay(call=call, recorded=recorded, again=None)
+        sampling = cast("dict[str, object]", call.input["sampling"])
+        if llm is None:
+            team = team or _loaded(detail.run)
+            llm = _agent_of(call, team.agents).llm
+        agent = Agent(
+            call.asked("agent") or "",
+            llm,
+            system_prompt=(call.asked("system_prompt") or "")
+            if system_prompt is None
+            else system_prompt,
+            **sampling,  # pyright: ignore[reportArgumentType]
+        )
+        agent.llm.check()
+        question = _changed(call.input, agent, prompt)
+        labels = AgentLabels(question.pattern, agent, question.phase)
+        asking = Asking(question, labels, RetryPolicy() if team is None else team.retry)
+        try:
+            stored = await asking.ask()
+        finally:
+            asking.count()
+        again = Reply.from_dict(stored, replayed=False)
+        return Replay(call=call, recorded=recorded, again=again)
+
+    # Looking
+
+    async def list(
+        self, *, status: Status | None = None, limit: int | None = None
+    ) -> Sequence[RunView]:
+        """The runs, the newest first."""
+
+        def read(db: sqlite3.Connection) -> list[RunView]:
+            rows = db.execute(
+                f"{_SELECT} WHERE (:status IS NULL OR status = :status)"
+                " ORDER BY created DESC, id LIMIT :limit",
+                {"now": time.time(), "status": status, "limit": -1 if limit is None else limit},
+            )
+            return [self._view(db, row) for row in rows.fetchall()]
+
+        return await self._read(read) or []
+
+    async def get(self, run_id: str) -> RunDetail:
+        """A run with its calls. Raises UnknownRunError."""
+
+        def read(db: sqlite3.Connection) -> RunDetail:
+            row = self._row(db, run_id)
+            return RunDetail(
+                run=self._view(db, row),
+                calls=self._calls(db, run_id),
+                result=row["result"] and cast(JSONObject, self._values.get(row["result"])),
+            )
+
+        detail = await self._read(read)
+        if detail is None:
+            raise UnknownRunError(run_id, str(self.path))
+        return detail
+
+    async def find(self, prefix: str) -> str:
+        """The id of the only run whose id begins with `prefix`.
+
+        Raises UnknownRunError when there is none, LookupError when there are several.
+        """
+        ids = [run.run_id for run in await self.list() if run.run_id.startswith(prefix)]
+        if prefix in ids:
+            return prefix
+        if not ids:
+            raise UnknownRunError(prefix, str(self.path))
+        if len(ids) > 1:
+            raise LookupError(f"{len(ids)} runs begin with {prefix!r}; give more of the id")
+        return ids[0]
+
+    # Clearing away
+
+    async def prune(self, *, older_than: float, status: Sequence[Status] = FINISHED) -> int:
+        """Delete the runs that ended more than `older_than` seconds ago; how many it were.
+
+        Only those of the given `status`; by default all that have ended, and none that can go on.
+        """
+        before = time.time() - older_than
+
+        def prune(db: sqlite3.Connection) -> tuple[int, set[str]]:
+            gone = db.execute(
+                "DELETE FROM run WHERE updated < ? AND owner IS NULL"
+                " AND status IN (SELECT value FROM json_each(?))",
+                (before, json.dumps(list(status))),
+            ).rowcount
+            stored = db.execute(
+                "SELECT value FROM call UNION SELECT input FROM call UNION SELECT result FROM run"
+                " UNION SELECT task FROM run UNION SELECT value FROM signal"
+            )
+            # What another process has just written, and is about to refer to, is younger.
+            kept = {text for (text,) in stored if text is not None and text.startswith("@")}
+            return gone, kept
+
+        gone, kept = await self._database.do(prune)
+        self._values.keep_only(kept, written_before=time.time() - 3600)
+        return gone
+
+    # How
+
+    async def _read(self, operation: Operation[T]) -> T | None:
+        """What a reading operation gives; None when there is no file yet, which stays so."""
+        if not self.path.exists():
+            return None
+        return await self._database.do(operation, write=False)
+
+    async def _known(self, run_id: str) -> RunView:
+        def read(db: sqlite3.Connection) -> RunView:
+            return self._view(db, self._row(db, run_id))
+
+        run = await self._read(read)
+        if run is None:
+            raise UnknownRunError(run_id, str(self.path))
+        return run
+
+    def _row(self, db: sqlite3.Connection, run_id: str) -> sqlite3.Row:
+        row = db.execute(f"{_SELECT} WHERE id = :id", {"now": time.time(), "id": run_id}).fetchone()
+        if row is None:
+            raise UnknownRunError(run_id, str(self.path))
+        return row
+
+    def _status(self, db: sqlite3.Connection, run_id: str) -> str:
+        row = db.execute("SELECT status FROM run WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise UnknownRunError(run_id, str(self.path))
+        return row[0]
+
+    def _view(self, db: sqlite3.Connection, row: sqlite3.Row) -> RunView:
+        owner, lease = row["owner"], row["lease"]
+        owned = owner is not None and lease > time.time() and not Owner.parse(owner).is_gone()
+        cost, unpriced, tokens = row["cost"], row["unpriced"], row["tokens"]
+        if row["status"] not in FINISHED or cost is None:  # what is on record so far
+            attempts = [a for call in self._calls(db, row["id"]) for a in call.attempts]
+            cost, unpriced = ledger.total_cost(attempts), ledger.unpriced(attempts)
+            tokens = ledger.total_usage(attempts).total_tokens
+        return RunView(
+            run_id=row["id"],
+            pattern=row["pattern"],
+            team=row["team"],
+            task=cast(str, self._values.get(row["task"])),
+            status=row["status"],
+            is_owned=owned,
+            due=bool(row["due"]),
+            execution=row["execution"],
+            error=row["error"],
+            cost=Decimal(cost),
+            unpriced=unpriced or 0,
+            tokens=tokens or 0,
+            calls=row["calls"],
+            waiting_for=waiting(json.loads(row["waiting_for"] or "[]")),
+            wake_at=row["wake_at"],
+            forked_from=row["forked_from"],
+            created_at=row["created"],
+            updated_at=row["updated"],
+        )
+
+    def _calls(self, db: sqlite3.Connection, run_id: str) -> tuple[CallView, ...]:
+        rows = db.execute("SELECT * FROM call WHERE run = ? ORDER BY t0, rowid", (run_id,))
+        return tuple(
+            CallView(
+                key=row["key"],
+                activity=row["activity"],
+                input=cast(JSONObject, self._values.get(row["input"])),
+                state=row["state"],
+                begun=row["begun"],
+                copied=bool(row["copied"]),
+                value=row["value"] and cast(JSONObject, self._values.get(row["value"])),
+                started_at=row["t0"],
+                ended_at=row["t1"],
+            )
+            for row in rows
+        )
+
+    def _failed(self, stored: str) -> bool:
+        value = cast(JSONObject, self._values.get(stored))
+        return value["text"] is None
+
+
+def _can_go_on(run: RunView) -> bool:
+    return not run.is_owned and (run.status == "running" or run.due)
+
+
+def _loaded(run: RunView) -> Team:
+    if run.team is None:
+        raise LookupError(
+            f"run {run.run_id!r} does not say where its team is; pass the team, or start runs of "
+            "a team that stands at the top of a module"
+        )
+    return cast(Team, teams.load(run.team))
+
+
+def _answered(detail: RunDetail, task: str) -> CallView:
+    """The last answered question of an assignment, or the one of that key."""
+    asked = [call for call in detail.calls if call.reply is not None]
+    found = [call for call in asked if task in (call.key, call.asked("task_id"))]
+    if not found:
+        known = ", ".join(repr(call.asked("task_id") or call.key) for call in asked)
+        raise LookupError(
+            f"run {detail.run.run_id!r} has no answered question of {task!r}; it has "
+            f"{known or 'none'}"
+        )
+    return found[-1]
+
+
+def _agent_of(call: CallView, agents: Iterable[Agent]) -> Agent:
+    """The agent that was asked, as it is now: its model may be used with other prompts."""
+    name, phase = call.asked("agent"), call.asked("phase")
+    for agent in agents:
+        if agent.name == name:
+            return agent
+    raise LookupError(f"the team has no agent {name!r}, which was asked in phase {phase!r}")
+
+
+def _changed(asked: JSONObject, agent: Agent, prompt: str | None) -> Question:
+    """The recorded question, put to another agent, perhaps in other words."""
+    now = {**asked, "agent": agent.name, "fingerprint": agent.fingerprint}
+    if prompt is not None:
+        now["prompt"] = prompt
+    return Question.from_dict(now, [agent])
