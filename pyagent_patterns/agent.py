@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pyagent_providers.base import LLMLike, Message, Sampling, as_llm
+from pyagent_providers.types import JSONObject
 
 _PURPOSE_LENGTH = 240
 
@@ -24,7 +25,8 @@ class Agent:
     that is not one.
     """
 
-    __slots__ = ("description", "fingerprint", "llm", "name", "sampling", "system_prompt")
+    __slots__ = ("as_recorded", "description", "fingerprint", "llm", "name", "sampling",
+                 "system_prompt")  # fmt: skip
 
     def __init__(
         self,
@@ -53,9 +55,18 @@ class Agent:
             stop=tuple(stop),
             seed=seed,
         )
+        sampling = asdict(self.sampling)
         # What of the agent decides an answer; part of the hash that guards a replay.
-        identity = (self.llm.provider, self.llm.model, system_prompt, asdict(self.sampling))
+        identity = (self.llm.provider, self.llm.model, system_prompt, sampling)
         self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        self.as_recorded: JSONObject = {
+            "agent": name,
+            "fingerprint": self.fingerprint,
+            "provider": self.llm.provider,
+            "model": self.llm.model,
+            "sampling": sampling,
+            "system_prompt": system_prompt,
+        }
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.llm!r})"

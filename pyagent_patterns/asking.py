@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
 
@@ -62,20 +62,15 @@ class Question:
 
     def to_dict(self) -> JSONObject:
         """Everything that was asked, as JSON; `fingerprint` stands for the agent as it was."""
-        agent, schema = self.agent, self.schema
+        schema = self.schema
         return {
+            **self.agent.as_recorded,
             "run_id": self.run_id,
             "pattern": self.pattern,
             "step": self.step,
             "phase": self.phase,
             "task_id": self.task_id,
             "depends_on": () if self.task is None else self.task.depends_on,
-            "agent": agent.name,
-            "fingerprint": agent.fingerprint,
-            "provider": agent.llm.provider,
-            "model": agent.llm.model,
-            "sampling": asdict(agent.sampling),
-            "system_prompt": agent.system_prompt,
             "prompt": self.prompt,
             "schema": None
             if schema is None

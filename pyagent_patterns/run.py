@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar, cast
@@ -54,6 +53,27 @@ class Run:
     labels: Labels
 
 
+class _OneAtATime:
+    """The block in which a scope makes a call."""
+
+    __slots__ = ("_busy", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._busy = False
+
+    def __enter__(self) -> None:
+        if self._busy:
+            raise ScopeError(
+                f"two calls at once in scope {self._path or '/'!r}; parallel calls need scopes "
+                "of their own: use child() or dag()"
+            )
+        self._busy = True
+
+    def __exit__(self, *error: object) -> None:
+        self._busy = False
+
+
 class RunContext:
     """One scope of a run. Calls in a scope come one after another; parallel work takes children.
 
@@ -61,7 +81,7 @@ class RunContext:
     every execution of the run, in whatever order things happen.
     """
 
-    __slots__ = ("_busy", "_children", "_made", "_path", "_run", "_task")
+    __slots__ = ("_calling", "_children", "_made", "_path", "_run", "_task")
 
     def __init__(self, run: Run, path: str = "", task: Assigned | None = None) -> None:
         self._run = run
@@ -69,7 +89,7 @@ class RunContext:
         self._task = task
         self._children: set[str] = set()
         self._made = 0
-        self._busy = False
+        self._calling = _OneAtATime(path)
 
     @property
     def record(self) -> RunRecord:
@@ -116,7 +136,7 @@ class RunContext:
         A question on record is answered from there, unpaid. Raises AgentError when every attempt
         failed, InputChanged when the record has another input under the same key.
         """
-        with self._one_at_a_time():
+        with self._calling:
             question = Question(
                 run_id=self.record.run_id,
                 pattern=self.record.pattern,
@@ -141,7 +161,7 @@ class RunContext:
         On record, it is not done again. `input` is what decides the result: with another one the
         same call raises InputChanged. Time, chance and every look outside belong in here.
         """
-        with self._one_at_a_time():
+        with self._calling:
             key = self._key(activity)
             return (await self._recorded(key, activity, input, work)).value["value"]
 
@@ -150,12 +170,12 @@ class RunContext:
 
         Until it comes the run is suspended: nothing of it runs, in any process.
         """
-        with self._one_at_a_time():
+        with self._calling:
             return await self._run.journal.signal(self._key("signal"), name)
 
     async def sleep(self, seconds: float) -> None:
         """Wait. A run with a store is suspended meanwhile, as by `wait_signal`."""
-        with self._one_at_a_time():
+        with self._calling:
 
             async def until() -> JSONValue:
                 return time.time() + seconds
@@ -223,19 +243,6 @@ class RunContext:
         self.record.call(call)
         if self.record.watched:
             self.record.tell(CallSettled(run_id=self.record.run_id, call=call, retry_in=retry_in))
-
-    @contextmanager
-    def _one_at_a_time(self) -> Generator[None]:
-        if self._busy:
-            raise ScopeError(
-                f"two calls at once in scope {self._path or '/'!r}; parallel calls need scopes "
-                "of their own: use child() or dag()"
-            )
-        self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
 
     def _key(self, activity: str) -> str:
         key = f"{self._path}{_segment(activity)}:{self._made}"

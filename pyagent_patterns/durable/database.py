@@ -12,9 +12,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar
 
 from pyagent_patterns.errors import JournalError
 
@@ -108,11 +108,18 @@ class Database:
         It sees the database alone. It may raise only before it has written anything. Raises
         JournalError when the database cannot be used; nothing of the operation is then stored.
         """
-        return await asyncio.wrap_future(self._submit(operation, write))
-
-    def do_now(self, operation: Operation[T], *, write: bool = True) -> T:
-        """`do`, for code that is not async."""
-        return self._submit(operation, write).result()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        job = _Job(operation, write, loop, future)
+        with self._lock:
+            if self._closed:
+                raise JournalError(f"the journal {str(self.path)!r} is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="pyagent-journal")
+                self._thread.daemon = True  # a commit that is cut off is rolled back
+                self._thread.start()
+            self._queue.put(job)
+        return await future
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
@@ -123,24 +130,11 @@ class Database:
             self._queue.put(None)
             thread.join()
 
-    def _submit(self, operation: Operation[T], write: bool) -> Future[T]:
-        job = _Job(operation, write)
-        with self._lock:
-            if self._closed:
-                raise JournalError(f"the journal {str(self.path)!r} is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="pyagent-journal")
-                self._thread.daemon = True  # a commit that is cut off is rolled back
-                self._thread.start()
-            self._queue.put(job)
-        return cast("Future[T]", job.future)
-
     def _work(self) -> None:
         while (jobs := self._next_jobs()) is not None:
             if jobs:
                 self._commit(jobs)
-            for job in jobs:
-                job.resolve()
+            _resolve(jobs)
             self._beat()
         if self._connection is not None:
             self._connection.close()
@@ -168,7 +162,7 @@ class Database:
         if heartbeat is None or now < self._next_beat or not heartbeat.wanted():
             return
         self._next_beat = now + heartbeat.seconds
-        job = _Job(heartbeat.operation, True)
+        job = _Job(heartbeat.operation, True, None, None)
         self._commit([job])
         heartbeat.done(job.error)
 
@@ -193,12 +187,19 @@ class Database:
 class _Job:
     """An operation that waits, or has its outcome."""
 
-    __slots__ = ("error", "future", "operation", "value", "write")
+    __slots__ = ("error", "future", "loop", "operation", "value", "write")
 
-    def __init__(self, operation: Operation[Any], write: bool) -> None:
+    def __init__(
+        self,
+        operation: Operation[Any],
+        write: bool,
+        loop: asyncio.AbstractEventLoop | None,
+        future: asyncio.Future[Any] | None,
+    ) -> None:
         self.operation = operation
         self.write = write
-        self.future: Future[Any] = Future()
+        self.loop = loop
+        self.future = future
         self.value: object = None
         self.error: Exception | None = None
 
@@ -210,17 +211,32 @@ class _Job:
         except Exception as error:
             self.error = error
 
-    def resolve(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return  # nobody waits any more
-        if self.error is not None:
-            self.future.set_exception(self.error)
+
+def _resolve(jobs: Sequence[_Job]) -> None:
+    """Tell each event loop of all its jobs at once: waking it costs more than a job does."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        if job.loop is not None:
+            loops.setdefault(job.loop, []).append(job)
+    for loop, its in loops.items():
+        with suppress(RuntimeError):  # closed: nobody waits any more
+            loop.call_soon_threadsafe(_hand_over, its)
+
+
+def _hand_over(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future is None or job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
         else:
-            self.future.set_result(self.value)
+            job.future.set_result(job.value)
 
 
 def _open(path: Path) -> sqlite3.Connection:
     refuse_network(path)
+    if not path.parent.is_dir():
+        raise JournalError(f"the journal {str(path)!r} has no folder to be in; make it first")
     new = not path.exists()
     if new:  # before SQLite does it: prompts and answers are the user's own
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))

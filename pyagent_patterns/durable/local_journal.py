@@ -192,18 +192,19 @@ class LocalJournal:
         given = self._values.put(f"the input of call {call.key!r}", call.input)
 
         def begin(db: sqlite3.Connection) -> None:
-            self._check(db)
-            db.execute(
+            written = db.execute(
                 "INSERT INTO call (run, key, activity, input_hash, input, state, begun, copied, t0)"
-                " VALUES (?, ?, ?, ?, ?, 'begun', 1, 0, ?)"
+                " SELECT id, ?, ?, ?, ?, 'begun', 1, 0, ? FROM run WHERE id = ? AND owner = ?"
                 " ON CONFLICT (run, key) DO UPDATE SET begun = begun + 1, state = 'begun',"
                 " copied = 0, input_hash = excluded.input_hash, input = excluded.input,"
                 " value = NULL, t0 = excluded.t0, t1 = NULL",
                 (
-                    *(self.run_id, call.key, call.activity, call.input_hash, given),
-                    time.time(),
+                    *(call.key, call.activity, call.input_hash, given, time.time()),
+                    *(self.run_id, self.owner),
                 ),
             )
+            if not written.rowcount:
+                self._check(db)
 
         await self._do(begin)
 
@@ -212,11 +213,13 @@ class LocalJournal:
             stored = self._values.put(f"call {key!r}", value)
 
             def finish(db: sqlite3.Connection) -> None:
-                self._check(db)
-                db.execute(
-                    "UPDATE call SET state = 'done', value = ?, t1 = ? WHERE run = ? AND key = ?",
-                    (stored, time.time(), self.run_id, key),
+                written = db.execute(
+                    "UPDATE call SET state = 'done', value = ?, t1 = ? WHERE run = ? AND key = ?"
+                    " AND EXISTS (SELECT 1 FROM run WHERE id = ? AND owner = ?)",
+                    (stored, time.time(), self.run_id, key, self.run_id, self.owner),
                 )
+                if not written.rowcount:
+                    self._check(db)
 
             await self._do(finish)
         except JournalError as error:

@@ -29,7 +29,7 @@ class Owner:
     def new(cls) -> Owner:
         """This process, for one more execution."""
         pid = os.getpid()
-        return cls(_place(), pid, _started(pid), uuid.uuid4().hex)
+        return cls(_place(), pid, _own_start(pid), uuid.uuid4().hex)
 
     @classmethod
     def parse(cls, text: str) -> Owner:
@@ -54,6 +54,12 @@ def _place() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return "/".join(parts)
+
+
+@cache
+def _own_start(pid: int) -> str | None:
+    """Of the process itself; by its number, as a process may fork."""
+    return _started(pid)
 
 
 def _started(pid: int) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.events import Observer
@@ -42,6 +43,18 @@ class Team(Protocol):
 
 def locate(team: object) -> str | None:
     """The name to `load` a team by; None if it is not at the top of an imported module."""
+    if team is None:
+        return None
+    found = _known.get(team) or _search(team)
+    if found is not None:
+        _known[team] = found
+    return found
+
+
+_known: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+
+
+def _search(team: object) -> str | None:
     for name, module in list(sys.modules.items()):
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is team:
@@ -78,7 +91,8 @@ def _import(where: str) -> ModuleType:
         return importlib.import_module(where)
     path = Path(where).resolve()
     main = sys.modules["__main__"]
-    if main.__file__ is not None and Path(main.__file__).resolve() == path:
+    running = getattr(main, "__file__", None)
+    if running is not None and Path(running).resolve() == path:
         return main
     known = f"pyagent_script_{path.stem}_{abs(hash(str(path))):x}"
     if known in sys.modules:

@@ -18,6 +18,9 @@ LIMIT: Final = 32 * 1024 * 1024
 _MARK: Final = "@"  # no JSON text begins with it
 
 
+_encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
 class Values:
     """Values of one journal. A large one is stored under the hash of its content, so only once."""
 
@@ -30,7 +33,7 @@ class Values:
         Raises JournalError, naming `what`, for a value that is too large or not JSON.
         """
         try:
-            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+            text = _encode(value)
         except (TypeError, ValueError) as error:
             raise JournalError(f"the value of {what} cannot be stored as JSON: {error}") from error
         if len(text) <= INLINE_LIMIT:  # ASCII: as many bytes
