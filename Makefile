@@ -3,7 +3,7 @@
 .PHONY: demo test check format test-main test-litellm test-openai2 test-model benchmark clean help
 
 PY       := .venv/bin/python
-EXTRAS   := openai,anthropic,google,otlp,prometheus,console
+EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,dbos,temporal
 GROUP     = --group pyproject.toml:$(1)
 MODEL    ?=
 

@@ -246,6 +246,75 @@ def importing(bench: Bench) -> Iterator[Figure]:
     )
 
 
+_START = """
+import asyncio, sys, tempfile, time
+sys.path.insert(0, {root!r})
+import pyagent_patterns, pyagent_providers
+started = time.perf_counter()
+from pyagent_patterns.durable import Runs
+imported = time.perf_counter()
+from pyagent_patterns.journal import RunEnd, RunStart
+
+async def main():
+    started = time.perf_counter()
+    with Runs(folder + "/runs.db") as runs:
+        journal = await runs.open(RunStart(run_id="r", pattern="p", task="t"))
+        print((time.perf_counter() - started) * 1e3)
+        await journal.end(RunEnd(status="completed"))
+
+with tempfile.TemporaryDirectory() as folder:
+    print((imported - started) * 1e3)
+    asyncio.run(main())
+"""
+
+
+def durable(bench: Bench) -> Iterator[Figure]:
+    """What keeping every run in a journal file adds, on a model that answers at once."""
+    for at_once, runs in ((1, bench.runs(100)), (100, 100 * bench.runs(5))):
+        samples = bench.interleaved(
+            ("ours-bare", "ours-durable"),
+            bench.rounds,
+            *(
+                "--stub",
+                "--runs",
+                runs,
+                "--at-once",
+                at_once,
+                "--warm-up",
+                5 if at_once == 1 else 1,
+            ),
+        )
+        wall = {each: [s.wall_seconds / s.calls for s in samples[each]] for each in samples}
+        if at_once == 1:
+            yield Figure(
+                name="durable: added wall time per call, one run",
+                unit="ms",
+                values=[
+                    (a - b) * 1e3
+                    for a, b in zip(wall["ours-durable"], wall["ours-bare"], strict=True)
+                ],
+                target=2,
+            )
+        else:
+            yield Figure(
+                name="durable: 1,000 calls, 100 runs at once",
+                unit="ms",
+                values=[seconds * 1e6 for seconds in wall["ours-durable"]],
+                target=1000 / 3,  # 3,000 calls a second
+                note=f"{1 / statistics.median(wall['ours-durable']):.0f} calls/s",
+            )
+    code = _START.format(root=str(ROOT))
+    imports: list[float] = []
+    starts: list[float] = []
+    for _ in range(1 + 3 * bench.rounds):
+        run = [sys.executable, "-I", "-c", code]
+        out = subprocess.run(run, check=True, capture_output=True, text=True).stdout.splitlines()
+        imports.append(float(out[0]))
+        starts.append(float(out[1]))
+    yield Figure(name="durable: added import", unit="ms", values=imports[1:], target=100)
+    yield Figure(name="durable: start, a new file", unit="ms", values=starts[1:], target=50)
+
+
 FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "import": importing,
     "stub": stub,
@@ -253,6 +322,7 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "cpu100": cpu_at_100_runs,
     "wide": wide,
     "verywide": very_wide,
+    "durable": durable,
 }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyagent_patterns.base import Agent
+from pyagent_patterns.journal import Store
 from pyagent_patterns.orchestration import OrchestratorWorkers
 from pyagent_providers import LLM, OpenAILLM
 
@@ -16,8 +19,11 @@ from .stub import StubLLM
 
 
 @asynccontextmanager
-async def team(base_url: str | None, workers: int) -> AsyncGenerator[Run]:
-    """A planner and `workers` workers; without a base URL, on the stub."""
+async def team(base_url: str | None, workers: int, *, durable: bool = False) -> AsyncGenerator[Run]:
+    """A planner and `workers` workers; without a base URL, on the stub.
+
+    `durable` keeps every run in one journal file, in a temporary folder.
+    """
 
     def llm() -> LLM:
         if base_url is None:
@@ -32,9 +38,17 @@ async def team(base_url: str | None, workers: int) -> AsyncGenerator[Run]:
         ],
     )
 
-    async def run() -> None:
-        result = await orchestrator.run(TASK)
-        if result.unpriced or not result.cost_estimate:
-            raise RuntimeError(f"not everything was on: {result.unpriced} calls are unpriced")
+    with ExitStack() as stack:
+        store: Store | None = None
+        if durable:
+            from pyagent_patterns.durable import Runs
 
-    yield run
+            folder = stack.enter_context(TemporaryDirectory())
+            store = stack.enter_context(Runs(Path(folder) / "runs.db"))
+
+        async def run() -> None:
+            result = await orchestrator.run(TASK, durable=store)
+            if result.unpriced or not result.cost_estimate:
+                raise RuntimeError(f"not everything was on: {result.unpriced} calls are unpriced")
+
+        yield run

@@ -27,6 +27,7 @@ Contender = Literal[
     "ours",  # spans, metrics, prices and ledger, into null exporters
     "ours-otlp",  # the same, by OTLP over HTTP to a local sink
     "ours-bare",  # no OpenTelemetry SDK configured
+    "ours-durable",  # the same, every run kept in a journal file
 ]
 
 
@@ -59,7 +60,7 @@ def _contender(
     if name.startswith("ours"):
         from . import ours
 
-        return ours.team(None if stub else base_url, workers)
+        return ours.team(None if stub else base_url, workers, durable=name == "ours-durable")
     if stub:
         from . import stub as stubbed
 
