@@ -126,7 +126,7 @@ class RunRecord:
             duration_seconds=time.perf_counter() - self._clock,
             trace_id=self._span.trace_id,
             resumed=None
-            if self._execution == 1
+            if self._execution == 1 and not self._replayed
             else Resumed(
                 execution=self._execution,
                 replayed=self._replayed,

@@ -100,6 +100,7 @@ class Database:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
+        self._process: int | None = None
         self._closed = False
 
     async def do(self, operation: Operation[T], *, write: bool = True) -> T:
@@ -115,9 +116,15 @@ class Database:
             if self._closed:
                 raise JournalError(f"the journal {str(self.path)!r} is closed")
             if self._thread is None:
+                self._process = os.getpid()
                 self._thread = threading.Thread(target=self._work, name="pyagent-journal")
                 self._thread.daemon = True  # a commit that is cut off is rolled back
                 self._thread.start()
+            elif self._process != os.getpid():
+                raise JournalError(
+                    f"the journal {str(self.path)!r} was opened before this process was forked "
+                    "off; open it again here"
+                )
             self._queue.put(job)
         return await future
 

@@ -128,11 +128,13 @@ class Runs:
         """Go on with every run that can: whose process ended, or that was suspended and is due.
 
         At most `at_once` at a time. What became of each, by run id: its result, or why there is
-        none (`RunSuspended` if it waits again). With `team`, only runs of a pattern of its name.
+        none (`RunSuspended` if it waits again). With `team`, only the runs that are that team's, as
+        far as the record tells.
         """
         ready = [run for run in await self.list() if _can_go_on(run)]
         if team is not None:
-            ready = [run for run in ready if run.pattern == team.name]
+            where = teams.locate(team)
+            ready = [run for run in ready if _is_of(run, team, where)]
         places = asyncio.Semaphore(at_once)
 
         async def go_on(run_id: str) -> Result | Exception:
@@ -203,6 +205,11 @@ class Runs:
                 raise LookupError(
                     f"run {run_id!r} has no finished call {from_key!r}; it has {known or 'none'}"
                 )
+            kept = [
+                key
+                for key, activity, value in rows
+                if key != from_key and not (activity == "ask" and self._failed(value))
+            ]
             now = time.time()
             db.execute(
                 "INSERT INTO run (id, pattern, team, task, status, execution, traceparent,"
@@ -210,15 +217,12 @@ class Runs:
                 " traceparent, id, ?, ? FROM run WHERE id = ?",
                 (new, now, now, run_id),
             )
-            for key, activity, value in rows:
-                if key == from_key or (activity == "ask" and self._failed(value)):
-                    continue
-                db.execute(
-                    "INSERT INTO call (run, key, activity, input_hash, input, state, begun, copied,"
-                    " value, t0, t1) SELECT ?, key, activity, input_hash, input, state, 1, 1,"
-                    " value, t0, t1 FROM call WHERE run = ? AND key = ?",
-                    (new, run_id, key),
-                )
+            db.executemany(
+                "INSERT INTO call (run, key, activity, input_hash, input, state, begun, copied,"
+                " value, t0, t1) SELECT ?, key, activity, input_hash, input, state, 1, 1,"
+                " value, t0, t1 FROM call WHERE run = ? AND key = ?",
+                [(new, run_id, key) for key in kept],
+            )
 
         await self._database.do(fork)
         return new
@@ -427,6 +431,10 @@ class Runs:
 
 def _can_go_on(run: RunView) -> bool:
     return not run.is_owned and (run.status == "running" or run.due)
+
+
+def _is_of(run: RunView, team: Team, where: str | None) -> bool:
+    return run.pattern == team.name and (where is None or run.team in (None, where))
 
 
 def _loaded(run: RunView) -> Team:

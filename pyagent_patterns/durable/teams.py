@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from pyagent_patterns.agent import Agent
@@ -25,7 +25,7 @@ from pyagent_patterns.retry import RetryPolicy
 class Team(Protocol):
     """What a store needs of a pattern."""
 
-    name: str
+    name: ClassVar[str]
     retry: RetryPolicy
 
     @property

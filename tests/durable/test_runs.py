@@ -395,3 +395,39 @@ async def test_other_work_is_recorded_too_and_not_done_again(file: Path) -> None
         ("roll:0", "roll"),
         ("again/roll:0", "roll"),
     ]
+
+
+HERE = team([], {"a": [], "b": ["beta"]})
+ELSEWHERE = team([], {"a": [], "b": ["beta of the others"]})
+
+
+async def test_a_team_goes_on_with_its_own_runs_only(file: Path) -> None:
+    with Runs(file) as runs:
+        await cut_off(hanging("b", {"a": ["alpha"]}), runs, while_asking="b")
+        with sqlite3.connect(file) as db:
+            db.execute("UPDATE run SET team = 'tests.durable.test_runs:HERE'")
+        assert await runs.resume_all(ELSEWHERE) == {}
+        outcomes = await runs.resume_all()
+        [result] = outcomes.values()
+        assert not isinstance(result, Exception)
+        assert [o.output for o in result.outcomes] == ["alpha", "beta"]
+
+
+async def test_what_a_fork_takes_from_the_record_is_told(file: Path) -> None:
+    with Runs(file) as runs:
+        await team([PLAN], {"a": ["alpha"], "b": ["beta"]}).run("t", run_id="r", durable=runs)
+        forked = await runs.fork("r", from_key="work/y/ask:0")
+        result = await runs.resume(forked, team([], {"a": [], "b": ["beta"]}, final="no"))
+        assert result.resumed is not None
+        assert (result.resumed.execution, result.resumed.replayed) == (1, 3)
+        assert result.output == "the final answer"  # the same answers lead to the same question
+
+
+async def test_a_store_that_a_fork_inherited_says_so(file: Path) -> None:
+    with Runs(file) as runs:
+        await team([PLAN], {"a": ["1"], "b": ["2"]}).run("t", run_id="r", durable=runs)
+        process = runs._database._process
+        runs._database._process = -1  # as it is seen in a process that was forked off
+        with pytest.raises(JournalError, match="before this process was forked off"):
+            await runs.list()
+        runs._database._process = process
