@@ -8,7 +8,8 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from typing import Final, Self, TypeVar, cast
 from pyagent_patterns import ledger
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.asking import Asking, Question, Reply
-from pyagent_patterns.errors import JournalError, UnknownRunError
+from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import Journal, RunStart, Status
 from pyagent_patterns.result import Result
@@ -27,6 +28,7 @@ from pyagent_providers.base import LLMLike
 from pyagent_providers.types import JSONObject, JSONValue
 
 from . import teams
+from .bell import Bell, ring
 from .database import Database, Operation
 from .local_journal import FINISHED, Claim, Leases, LocalJournal, claim
 from .owner import Owner
@@ -66,6 +68,7 @@ class Runs:
         self._leases = Leases(lease)
         self._database = Database(self.path, self._leases)
         self._values = Values(self.path.with_name(self.path.name + ".values"))
+        self._bell = self.path.with_name(self.path.name + ".bell")
 
     def __repr__(self) -> str:
         return f"Runs({str(self.path)!r})"
@@ -98,9 +101,10 @@ class Runs:
         operation = claim(start, teams.locate(start.team), task, owner, self._leases.lease)
         claimed: Claim = await self._database.do(operation)
         journal = LocalJournal(
-            self._database, self._values, start.run_id, owner, claimed, self._leases.remove
+            self._database, self._values, start.run_id, owner, claimed, self._ended
         )
         self._leases.add(journal)
+        ring(self._bell)  # whoever serves the store may have to take over one day
         return journal
 
     # Going on
@@ -131,10 +135,7 @@ class Runs:
         none (`RunSuspended` if it waits again). With `team`, only the runs that are that team's, as
         far as the record tells.
         """
-        ready = [run for run in await self.list() if _can_go_on(run)]
-        if team is not None:
-            where = teams.locate(team)
-            ready = [run for run in ready if _is_of(run, team, where)]
+        ready = [run.run_id for run in await self._unfinished(team) if run.can_go_on]
         places = asyncio.Semaphore(at_once)
 
         async def go_on(run_id: str) -> Result | Exception:
@@ -144,14 +145,54 @@ class Runs:
                 except Exception as error:
                     return error
 
-        outcomes = await asyncio.gather(*(go_on(run.run_id) for run in ready))
-        return {run.run_id: outcome for run, outcome in zip(ready, outcomes, strict=True)}
+        outcomes = await asyncio.gather(*(go_on(run_id) for run_id in ready))
+        return dict(zip(ready, outcomes, strict=True))
+
+    async def serve(
+        self,
+        team: Team | None = None,
+        *,
+        on_end: Callable[[str, Result | Exception], None] = lambda run_id, outcome: None,
+    ) -> None:
+        """Go on with every run that can, as soon as it can, until this is cancelled.
+
+        A run whose process ends, whose time comes or that is sent a signal, by any process of this
+        machine, is gone on with here; `on_end` is told what became of it. Between two of them
+        nothing is polled. One that cannot go on (its prompt was edited, its team is gone) is not
+        tried again here. Any number of processes may serve one store. `team` as in `resume_all`.
+        """
+        tried: set[str] = set()  # and going on, or given up
+
+        async def go_on(run_id: str) -> None:
+            try:
+                outcome: Result | Exception = await self.resume(run_id, team)
+                tried.discard(run_id)
+            except RunBusyError:  # another one that serves was faster
+                tried.discard(run_id)
+                return
+            except RunSuspended as error:
+                tried.discard(run_id)
+                outcome = error
+            except Exception as error:
+                outcome = error
+            on_end(run_id, outcome)
+
+        async with asyncio.TaskGroup() as group:
+            with Bell(self._bell) as bell:
+                while True:
+                    unfinished = await self._unfinished(team)
+                    for run in unfinished:
+                        if run.can_go_on and run.run_id not in tried:
+                            tried.add(run.run_id)
+                            group.create_task(go_on(run.run_id))
+                    await bell.wait(_until_next(unfinished))
 
     async def signal(self, run_id: str, name: str, value: JSONValue = None) -> None:
         """Send a run a value under a name. It is kept until the run waits for it.
 
-        A run that is suspended for it is then due: `resume` or `resume_all` goes on with it, in any
-        process. Raises UnknownRunError, and JournalError for a run that has ended.
+        A run that is suspended for it is then due: a process that `serve`s the store goes on with
+        it, or `resume` and `resume_all` do, anywhere. Raises UnknownRunError, and JournalError for
+        a run that has ended.
         """
         stored = self._values.put(f"signal {name!r}", {"value": value})
 
@@ -165,6 +206,7 @@ class Runs:
             )
 
         await self._database.do(send)
+        ring(self._bell)
 
     async def cancel(self, run_id: str) -> None:
         """End a run for good. Where it goes on, it stops within a third of the lease.
@@ -357,6 +399,10 @@ class Runs:
             return None
         return await self._database.do(operation, write=False)
 
+    def _ended(self, journal: LocalJournal) -> None:
+        self._leases.remove(journal)
+        ring(self._bell)  # it may be suspended, and be due at once
+
     async def _known(self, run_id: str) -> RunView:
         def read(db: sqlite3.Connection) -> RunView:
             return self._view(db, self._row(db, run_id))
@@ -365,6 +411,35 @@ class Runs:
         if run is None:
             raise UnknownRunError(run_id, str(self.path))
         return run
+
+    async def _unfinished(self, team: Team | None) -> Sequence[_Unfinished]:
+        """The runs that have not ended; with `team`, those that may be its."""
+        where = None if team is None else teams.locate(team)
+
+        def read(db: sqlite3.Connection) -> list[_Unfinished]:
+            now = time.time()
+            rows = db.execute(
+                f"SELECT id, pattern, team, status, owner, lease, wake_at, {_DUE} AS due FROM run"
+                " WHERE status IN ('running', 'suspended') ORDER BY created, id",
+                {"now": now},
+            )
+            found: list[_Unfinished] = []
+            for row in rows:
+                if team is not None and row["pattern"] != team.name:
+                    continue
+                if where is not None and row["team"] not in (None, where):
+                    continue
+                owned = _is_owned(row["owner"], row["lease"])
+                found.append(
+                    _Unfinished(
+                        run_id=row["id"],
+                        can_go_on=not owned and (row["status"] == "running" or bool(row["due"])),
+                        next_look=row["lease"] if owned else row["wake_at"],
+                    )
+                )
+            return found
+
+        return await self._read(read) or []
 
     def _row(self, db: sqlite3.Connection, run_id: str) -> sqlite3.Row:
         row = db.execute(f"{_SELECT} WHERE id = :id", {"now": time.time(), "id": run_id}).fetchone()
@@ -379,8 +454,6 @@ class Runs:
         return row[0]
 
     def _view(self, db: sqlite3.Connection, row: sqlite3.Row) -> RunView:
-        owner, lease = row["owner"], row["lease"]
-        owned = owner is not None and lease > time.time() and not Owner.parse(owner).is_gone()
         cost, unpriced, tokens = row["cost"], row["unpriced"], row["tokens"]
         if row["status"] not in FINISHED or cost is None:  # what is on record so far
             attempts = [a for call in self._calls(db, row["id"]) for a in call.attempts]
@@ -392,7 +465,7 @@ class Runs:
             team=row["team"],
             task=cast(str, self._values.get(row["task"])),
             status=row["status"],
-            is_owned=owned,
+            is_owned=_is_owned(row["owner"], row["lease"]),
             due=bool(row["due"]),
             execution=row["execution"],
             error=row["error"],
@@ -429,12 +502,25 @@ class Runs:
         return value["text"] is None
 
 
-def _can_go_on(run: RunView) -> bool:
-    return not run.is_owned and (run.status == "running" or run.due)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unfinished:
+    """A run that has not ended. `next_look`: when it may be time to look again, without a ring."""
+
+    run_id: str
+    can_go_on: bool
+    next_look: float | None
 
 
-def _is_of(run: RunView, team: Team, where: str | None) -> bool:
-    return run.pattern == team.name and (where is None or run.team in (None, where))
+def _is_owned(owner: str | None, lease: float | None) -> bool:
+    if owner is None or lease is None:
+        return False
+    return lease > time.time() and not Owner.parse(owner).is_gone()
+
+
+def _until_next(runs: Iterable[_Unfinished]) -> float | None:
+    """Seconds until a claim or a sleep ends; None when only a ring can change anything."""
+    times = [run.next_look for run in runs if run.next_look is not None and not run.can_go_on]
+    return max(0.0, min(times) - time.time()) if times else None
 
 
 def _loaded(run: RunView) -> Team:
