@@ -8,23 +8,18 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
-from pyagent_patterns import ledger
-from pyagent_patterns.agent import Agent
-from pyagent_patterns.asking import Asking, Question, Reply
+from pyagent_patterns.asking import Reply
 from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import Journal, RunStart, Status
 from pyagent_patterns.result import Result
 from pyagent_patterns.retry import RetryPolicy
-from pyagent_patterns.telemetry import AgentLabels
-from pyagent_providers.base import LLMLike
+from pyagent_providers.base import LLMLike, as_llm
 from pyagent_providers.types import JSONObject, JSONValue
 
 from . import teams
@@ -32,21 +27,14 @@ from .bell import Bell, ring
 from .database import Database, Operation
 from .local_journal import FINISHED, Claim, Leases, LocalJournal, claim
 from .owner import Owner
+from .reading import Reader, Unfinished, until_next
+from .replaying import answered, ask_again, model_of
 from .teams import Team
 from .values import Values
-from .views import CallView, Replay, RunDetail, RunView, waiting
+from .views import Replay, RunDetail, RunView
 
 LEASE: Final = 15.0  # seconds a silent execution keeps its run
 T = TypeVar("T")
-
-_DUE: Final = """(status = 'suspended' AND (
-    (wake_at IS NOT NULL AND wake_at <= :now)
-    OR EXISTS (SELECT 1 FROM signal s WHERE s.run = run.id AND s.taken_by IS NULL
-               AND s.name IN (SELECT value FROM json_each(run.waiting_for)))))"""
-_SELECT: Final = (
-    f"SELECT run.*, {_DUE} AS due, (SELECT count(*) FROM call WHERE call.run = run.id) AS calls"
-    " FROM run"
-)
 
 
 class Runs:
@@ -68,6 +56,7 @@ class Runs:
         self._leases = Leases(lease)
         self._database = Database(self.path, self._leases)
         self._values = Values(self.path.with_name(self.path.name + ".values"))
+        self._reader = Reader(self._values, str(self.path))
         self._bell = self.path.with_name(self.path.name + ".bell")
 
     def __repr__(self) -> str:
@@ -185,7 +174,7 @@ class Runs:
                         if run.can_go_on and run.run_id not in tried:
                             tried.add(run.run_id)
                             group.create_task(go_on(run.run_id))
-                    await bell.wait(_until_next(unfinished))
+                    await bell.wait(until_next(unfinished))
 
     async def signal(self, run_id: str, name: str, value: JSONValue = None) -> None:
         """Send a run a value under a name. It is kept until the run waits for it.
@@ -197,7 +186,7 @@ class Runs:
         stored = self._values.put(f"signal {name!r}", {"value": value})
 
         def send(db: sqlite3.Connection) -> None:
-            status = self._status(db, run_id)
+            status = self._reader.status(db, run_id)
             if status in FINISHED:
                 raise JournalError(f"run {run_id!r} is {status}; it takes no signals any more")
             db.execute(
@@ -215,7 +204,7 @@ class Runs:
         """
 
         def cancel(db: sqlite3.Connection) -> None:
-            status = self._status(db, run_id)
+            status = self._reader.status(db, run_id)
             if status in FINISHED:
                 raise JournalError(f"run {run_id!r} is {status} already")
             db.execute(
@@ -238,7 +227,7 @@ class Runs:
         new = uuid.uuid4().hex
 
         def fork(db: sqlite3.Connection) -> None:
-            self._status(db, run_id)
+            self._reader.status(db, run_id)
             rows = db.execute(
                 "SELECT key, activity, value FROM call WHERE run = ? AND state = 'done'", (run_id,)
             ).fetchall()
@@ -290,31 +279,17 @@ class Runs:
         agent in the team.
         """
         detail = await self.get(run_id)
-        call = _answered(detail, task)
+        call = answered(detail, task)
         recorded = cast(Reply, call.reply)
         if llm is None and prompt is None and system_prompt is None:
             return Replay(call=call, recorded=recorded, again=None)
-        sampling = cast("dict[str, object]", call.input["sampling"])
         if llm is None:
             team = team or _loaded(detail.run)
-            llm = _agent_of(call, team.agents).llm
-        agent = Agent(
-            call.asked("agent") or "",
-            llm,
-            system_prompt=(call.asked("system_prompt") or "")
-            if system_prompt is None
-            else system_prompt,
-            **sampling,  # pyright: ignore[reportArgumentType]
+            llm = model_of(call, team.agents)
+        retry = RetryPolicy() if team is None else team.retry
+        again = await ask_again(
+            call.input, as_llm(llm), retry, prompt=prompt, system_prompt=system_prompt
         )
-        agent.llm.check()
-        question = _changed(call.input, agent, prompt)
-        labels = AgentLabels(question.pattern, agent, question.phase)
-        asking = Asking(question, labels, RetryPolicy() if team is None else team.retry)
-        try:
-            stored = await asking.ask()
-        finally:
-            asking.count()
-        again = Reply.from_dict(stored, replayed=False)
         return Replay(call=call, recorded=recorded, again=again)
 
     # Looking
@@ -324,28 +299,12 @@ class Runs:
     ) -> Sequence[RunView]:
         """The runs, the newest first."""
 
-        def read(db: sqlite3.Connection) -> list[RunView]:
-            rows = db.execute(
-                f"{_SELECT} WHERE (:status IS NULL OR status = :status)"
-                " ORDER BY created DESC, id LIMIT :limit",
-                {"now": time.time(), "status": status, "limit": -1 if limit is None else limit},
-            )
-            return [self._view(db, row) for row in rows.fetchall()]
-
-        return await self._read(read) or []
+        return await self._read(lambda db: self._reader.runs(db, status, limit)) or []
 
     async def get(self, run_id: str) -> RunDetail:
         """A run with its calls. Raises UnknownRunError."""
 
-        def read(db: sqlite3.Connection) -> RunDetail:
-            row = self._row(db, run_id)
-            return RunDetail(
-                run=self._view(db, row),
-                calls=self._calls(db, run_id),
-                result=row["result"] and cast(JSONObject, self._values.get(row["result"])),
-            )
-
-        detail = await self._read(read)
+        detail = await self._read(lambda db: self._reader.detail(db, run_id))
         if detail is None:
             raise UnknownRunError(run_id, str(self.path))
         return detail
@@ -404,123 +363,19 @@ class Runs:
         ring(self._bell)  # it may be suspended, and be due at once
 
     async def _known(self, run_id: str) -> RunView:
-        def read(db: sqlite3.Connection) -> RunView:
-            return self._view(db, self._row(db, run_id))
-
-        run = await self._read(read)
+        run = await self._read(lambda db: self._reader.run(db, run_id))
         if run is None:
             raise UnknownRunError(run_id, str(self.path))
         return run
 
-    async def _unfinished(self, team: Team | None) -> Sequence[_Unfinished]:
+    async def _unfinished(self, team: Team | None) -> Sequence[Unfinished]:
         """The runs that have not ended; with `team`, those that may be its."""
-        where = None if team is None else teams.locate(team)
-
-        def read(db: sqlite3.Connection) -> list[_Unfinished]:
-            now = time.time()
-            rows = db.execute(
-                f"SELECT id, pattern, team, status, owner, lease, wake_at, {_DUE} AS due FROM run"
-                " WHERE status IN ('running', 'suspended') ORDER BY created, id",
-                {"now": now},
-            )
-            found: list[_Unfinished] = []
-            for row in rows:
-                if team is not None and row["pattern"] != team.name:
-                    continue
-                if where is not None and row["team"] not in (None, where):
-                    continue
-                owned = _is_owned(row["owner"], row["lease"])
-                found.append(
-                    _Unfinished(
-                        run_id=row["id"],
-                        can_go_on=not owned and (row["status"] == "running" or bool(row["due"])),
-                        next_look=row["lease"] if owned else row["wake_at"],
-                    )
-                )
-            return found
-
-        return await self._read(read) or []
-
-    def _row(self, db: sqlite3.Connection, run_id: str) -> sqlite3.Row:
-        row = db.execute(f"{_SELECT} WHERE id = :id", {"now": time.time(), "id": run_id}).fetchone()
-        if row is None:
-            raise UnknownRunError(run_id, str(self.path))
-        return row
-
-    def _status(self, db: sqlite3.Connection, run_id: str) -> str:
-        row = db.execute("SELECT status FROM run WHERE id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise UnknownRunError(run_id, str(self.path))
-        return row[0]
-
-    def _view(self, db: sqlite3.Connection, row: sqlite3.Row) -> RunView:
-        cost, unpriced, tokens = row["cost"], row["unpriced"], row["tokens"]
-        if row["status"] not in FINISHED or cost is None:  # what is on record so far
-            attempts = [a for call in self._calls(db, row["id"]) for a in call.attempts]
-            cost, unpriced = ledger.total_cost(attempts), ledger.unpriced(attempts)
-            tokens = ledger.total_usage(attempts).total_tokens
-        return RunView(
-            run_id=row["id"],
-            pattern=row["pattern"],
-            team=row["team"],
-            task=cast(str, self._values.get(row["task"])),
-            status=row["status"],
-            is_owned=_is_owned(row["owner"], row["lease"]),
-            due=bool(row["due"]),
-            execution=row["execution"],
-            error=row["error"],
-            cost=Decimal(cost),
-            unpriced=unpriced or 0,
-            tokens=tokens or 0,
-            calls=row["calls"],
-            waiting_for=waiting(json.loads(row["waiting_for"] or "[]")),
-            wake_at=row["wake_at"],
-            forked_from=row["forked_from"],
-            created_at=row["created"],
-            updated_at=row["updated"],
-        )
-
-    def _calls(self, db: sqlite3.Connection, run_id: str) -> tuple[CallView, ...]:
-        rows = db.execute("SELECT * FROM call WHERE run = ? ORDER BY t0, rowid", (run_id,))
-        return tuple(
-            CallView(
-                key=row["key"],
-                activity=row["activity"],
-                input=cast(JSONObject, self._values.get(row["input"])),
-                state=row["state"],
-                begun=row["begun"],
-                copied=bool(row["copied"]),
-                value=row["value"] and cast(JSONObject, self._values.get(row["value"])),
-                started_at=row["t0"],
-                ended_at=row["t1"],
-            )
-            for row in rows
-        )
+        pattern, where = (None, None) if team is None else (team.name, teams.locate(team))
+        return await self._read(lambda db: self._reader.unfinished(db, pattern, where)) or []
 
     def _failed(self, stored: str) -> bool:
         value = cast(JSONObject, self._values.get(stored))
         return value["text"] is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Unfinished:
-    """A run that has not ended. `next_look`: when it may be time to look again, without a ring."""
-
-    run_id: str
-    can_go_on: bool
-    next_look: float | None
-
-
-def _is_owned(owner: str | None, lease: float | None) -> bool:
-    if owner is None or lease is None:
-        return False
-    return lease > time.time() and not Owner.parse(owner).is_gone()
-
-
-def _until_next(runs: Iterable[_Unfinished]) -> float | None:
-    """Seconds until a claim or a sleep ends; None when only a ring can change anything."""
-    times = [run.next_look for run in runs if run.next_look is not None and not run.can_go_on]
-    return max(0.0, min(times) - time.time()) if times else None
 
 
 def _loaded(run: RunView) -> Team:
@@ -530,33 +385,3 @@ def _loaded(run: RunView) -> Team:
             "a team that stands at the top of a module"
         )
     return cast(Team, teams.load(run.team))
-
-
-def _answered(detail: RunDetail, task: str) -> CallView:
-    """The last answered question of an assignment, or the one of that key."""
-    asked = [call for call in detail.calls if call.reply is not None]
-    found = [call for call in asked if task in (call.key, call.asked("task_id"))]
-    if not found:
-        known = ", ".join(repr(call.asked("task_id") or call.key) for call in asked)
-        raise LookupError(
-            f"run {detail.run.run_id!r} has no answered question of {task!r}; it has "
-            f"{known or 'none'}"
-        )
-    return found[-1]
-
-
-def _agent_of(call: CallView, agents: Iterable[Agent]) -> Agent:
-    """The agent that was asked, as it is now: its model may be used with other prompts."""
-    name, phase = call.asked("agent"), call.asked("phase")
-    for agent in agents:
-        if agent.name == name:
-            return agent
-    raise LookupError(f"the team has no agent {name!r}, which was asked in phase {phase!r}")
-
-
-def _changed(asked: JSONObject, agent: Agent, prompt: str | None) -> Question:
-    """The recorded question, put to another agent, perhaps in other words."""
-    now = {**asked, "agent": agent.name, "fingerprint": agent.fingerprint}
-    if prompt is not None:
-        now["prompt"] = prompt
-    return Question.from_dict(now, [agent])
