@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .errors import InputChanged, JournalError, NoStoreError
 
 Status = Literal["running", "suspended", "completed", "partial", "failed", "cancelled"]
+FINISHED: Final[tuple[Status, ...]] = ("completed", "partial", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 from pyagent_patterns.errors import (
     InputChanged,
@@ -24,8 +24,6 @@ from pyagent_providers.types import JSONObject, JSONValue
 from .database import Database
 from .owner import Owner
 from .values import Values
-
-FINISHED: Final = ("completed", "partial", "failed", "cancelled")
 
 
 @dataclass(slots=True)
@@ -75,11 +73,13 @@ def claim(
             raise RunCancelled(start.run_id)
         if holder is not None and lease_end > now and not Owner.parse(holder).is_gone():
             raise RunBusyError(start.run_id, Owner.parse(holder).shown)
+        # One that has its result is only told again: nothing can become of it but what it is.
+        new_status = status if status in ("completed", "partial") else "running"
         db.execute(
-            "UPDATE run SET status = 'running', execution = execution + 1, owner = ?, lease = ?,"
+            "UPDATE run SET status = ?, execution = execution + 1, owner = ?, lease = ?,"
             " team = coalesce(?, team), traceparent = coalesce(traceparent, ?), wake_at = NULL,"
             " waiting_for = NULL, error = NULL, updated = ? WHERE id = ?",
-            (str(owner), now + lease, team, start.traceparent, now, start.run_id),
+            (new_status, str(owner), now + lease, team, start.traceparent, now, start.run_id),
         )
         rows = db.execute(
             "SELECT key, input_hash, value, copied FROM call WHERE run = ?", (start.run_id,)
@@ -228,6 +228,13 @@ class LocalJournal:
 
     def _end(self, db: sqlite3.Connection, end: RunEnd, result: str | None) -> None:
         self._check(db)
+        if end.status == "running":  # cut off: it is as it was when it was claimed
+            db.execute(
+                "UPDATE run SET owner = NULL, lease = NULL, updated = ? WHERE id = ?",
+                (time.time(), self.run_id),
+            )
+            self.over = True
+            return
         totals = end.result or {}
         usage = cast("dict[str, int]", totals.get("usage") or {})
         now = time.time()

@@ -12,10 +12,9 @@ from typing import Final, cast
 
 from pyagent_patterns import ledger
 from pyagent_patterns.errors import UnknownRunError
-from pyagent_patterns.journal import Status
+from pyagent_patterns.journal import FINISHED, Status
 from pyagent_providers.types import JSONObject
 
-from .local_journal import FINISHED
 from .owner import Owner
 from .values import Values
 from .views import CallView, RunDetail, RunView, waiting
@@ -73,6 +72,11 @@ class Reader:
     def status(self, db: sqlite3.Connection, run_id: str) -> str:
         """Raises UnknownRunError."""
         return self._row(db, run_id)["status"]
+
+    def ids(self, db: sqlite3.Connection, prefix: str) -> Sequence[str]:
+        """The ids that begin with `prefix`."""
+        rows = db.execute("SELECT id FROM run WHERE substr(id, 1, ?) = ?", (len(prefix), prefix))
+        return [row["id"] for row in rows]
 
     def unfinished(
         self, db: sqlite3.Connection, pattern: str | None, team: str | None

@@ -16,7 +16,7 @@ from typing import Final, Self, TypeVar, cast
 from pyagent_patterns.asking import Reply
 from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
-from pyagent_patterns.journal import Journal, RunStart, Status
+from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
 from pyagent_patterns.result import Result
 from pyagent_patterns.retry import RetryPolicy
 from pyagent_providers.base import LLMLike, as_llm
@@ -25,7 +25,7 @@ from pyagent_providers.types import JSONObject, JSONValue
 from . import teams
 from .bell import Bell, ring
 from .database import Database, Operation
-from .local_journal import FINISHED, Claim, Leases, LocalJournal, claim
+from .local_journal import Claim, Leases, LocalJournal, claim
 from .owner import Owner
 from .reading import Reader, Unfinished, until_next
 from .replaying import answered, ask_again, model_of
@@ -114,6 +114,13 @@ class Runs:
         if team is None:
             team = _loaded(run)
         return await team.run(run.task, run_id=run_id, durable=self, on_event=on_event)
+
+    async def team_of(self, run_id: str) -> Team:
+        """The team that a run's record names, imported.
+
+        Raises UnknownRunError, and LookupError when there is none.
+        """
+        return _loaded(await self._known(run_id))
 
     async def resume_all(
         self, team: Team | None = None, *, at_once: int = 100
@@ -314,7 +321,7 @@ class Runs:
 
         Raises UnknownRunError when there is none, LookupError when there are several.
         """
-        ids = [run.run_id for run in await self.list() if run.run_id.startswith(prefix)]
+        ids = await self._read(lambda db: self._reader.ids(db, prefix)) or []
         if prefix in ids:
             return prefix
         if not ids:
@@ -384,4 +391,7 @@ def _loaded(run: RunView) -> Team:
             f"run {run.run_id!r} does not say where its team is; pass the team, or start runs of "
             "a team that stands at the top of a module"
         )
-    return cast(Team, teams.load(run.team))
+    found = teams.load(run.team)
+    if not callable(getattr(found, "run", None)):
+        raise LookupError(f"{run.team!r} is a {type(found).__name__}, not a team that can be run")
+    return cast(Team, found)

@@ -97,6 +97,8 @@ def _import(where: str) -> ModuleType:
     known = f"pyagent_script_{path.stem}_{abs(hash(str(path))):x}"
     if known in sys.modules:
         return sys.modules[known]
+    if str(path.parent) not in sys.path:  # as for a script that is run
+        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(known, path)
     if spec is None or spec.loader is None or not path.exists():
         raise ImportError(f"there is no file {str(path)!r}")

@@ -249,7 +249,9 @@ async def test_a_prompt_edited_mid_run_is_named_and_a_fork_pays_only_what_it_cha
         item("c", id="z", depends_on=["x"]),
     )
 
-    def crew(plans: list[Answer], a: str, c: str, final: str, role: str) -> OrchestratorWorkers:
+    def crew(
+        plans: list[Answer], a: str, c: str | Step, final: str, role: str
+    ) -> OrchestratorWorkers:
         made = team(plans, {"a": [a], "b": ["beta"], "c": [c]}, final=final)
         agents = [
             agent.with_system_prompt(role) if name == "a" else agent
@@ -258,8 +260,8 @@ async def test_a_prompt_edited_mid_run_is_named_and_a_fork_pays_only_what_it_cha
         return OrchestratorWorkers(orchestrator=made.orchestrator, workers=agents)
 
     with Runs(file) as runs:
-        before = crew([plan], "alpha", "gamma", "the answer", "Be short.")
-        await before.run("the task", run_id="r", durable=runs)
+        before = crew([plan], "alpha", Step("never", delay=60), "none", "Be short.")
+        await cut_off(before, runs, while_asking="c")
 
         edited = crew([], "ALPHA", "GAMMA", "THE ANSWER", "Be long.")
         with pytest.raises(InputChanged, match=r"'work/x/ask:0'.*fork"):
@@ -431,3 +433,19 @@ async def test_a_store_that_a_fork_inherited_says_so(file: Path) -> None:
         with pytest.raises(JournalError, match="before this process was forked off"):
             await runs.list()
         runs._database._process = process
+
+
+async def test_an_edited_team_does_not_undo_a_run_that_has_its_result(file: Path) -> None:
+    crew = team([PLAN], {"a": ["alpha"], "b": ["beta"]})
+    with Runs(file) as runs:
+        first = await crew.run("t", run_id="r", durable=runs)
+        edited = OrchestratorWorkers(
+            orchestrator=crew.orchestrator.with_system_prompt("Plan well."),
+            workers=list(crew.workers.values()),
+        )
+        with pytest.raises(InputChanged):
+            await runs.resume("r", edited)
+        detail = await runs.get("r")
+        assert (detail.run.status, detail.run.is_owned) == ("completed", False)
+        assert detail.output == first.output
+        assert await runs.resume_all(edited) == {}

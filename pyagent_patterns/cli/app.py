@@ -1,0 +1,346 @@
+"""The commands: each reads its arguments, does one thing, and shows what came of it."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from pyagent_patterns.durable import Runs, RunView, teams
+from pyagent_patterns.journal import FINISHED, Status
+from pyagent_providers import LLM
+
+from . import arguments, cluster, pages, records
+from .arguments import ProviderLimit
+from .going_on import (
+    DB_VARIABLE,
+    DEFAULT_DB,
+    FAILED,
+    carry_out,
+    go_on,
+    go_on_with_all,
+    kept_in,
+    say_end,
+)
+from .screen import Screen
+from .words import counted, dollars, run_state, short, span
+
+app = typer.Typer(
+    help="Runs that are kept: look at them, go on with them, ask one worker again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class State(StrEnum):
+    """A run's state, as it is shown: `interrupted` is one that no process goes on with."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+Db = Annotated[
+    Path, typer.Option("--db", envvar=DB_VARIABLE, metavar="PATH", help="The journal file.")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")]
+Team = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:OBJECT", help="The team, if the run does not say where it is."),
+]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(envvar="PYAGENT_DATABASE_URL", metavar="URL", help="postgresql://..."),
+]
+
+
+@app.command()
+def runs(
+    status: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    json: Json = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """List the runs, the newest first."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            found = await _listed(store, status, limit)
+        if json:
+            screen.json([records.run_record(run) for run in found])
+        elif found:
+            screen.show(pages.runs_table(found, screen.width))
+        else:
+            which = "run" if status is None else f"{status} run"
+            screen.note(f"the journal {str(db)!r} has no {which}")
+
+    carry_out(screen, work())
+
+
+@app.command()
+def show(
+    run: Run,
+    full: Annotated[bool, typer.Option("--full", help="With every prompt and answer.")] = False,
+    json: Json = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Show a run: its calls, what they cost, what may have been paid twice, its answer."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            detail = await store.get(await store.find(run))
+        if json:
+            screen.json(records.detail_record(detail))
+        else:
+            screen.show(pages.run_page(detail, full=full))
+
+    carry_out(screen, work())
+
+
+@app.command()
+def resume(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every run that was interrupted or is due.")
+    ] = False,
+    team: Team = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Go on with a run; what is on record is not asked, and not paid, again."""
+    if (run is None) is not everything:
+        raise typer.BadParameter("give one RUN, or --all")
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            if run is None:
+                await go_on_with_all(screen, store, arguments.team(team))
+            else:
+                run_id = await store.find(run)
+                await go_on(screen, store, run_id, arguments.team(team), team_name=team)
+
+    carry_out(screen, work())
+
+
+@app.command()
+def serve(team: Team = None, db: Db = DEFAULT_DB) -> None:
+    """Go on with every run that can, as soon as it can, until Ctrl-C."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            loaded = arguments.team(team)
+            screen.note(f"serving {str(db)!r}; Ctrl-C ends it")
+            await store.serve(loaded, on_end=lambda run_id, end: say_end(screen, run_id, end))
+
+    carry_out(screen, work())
+
+
+@app.command()
+def signal(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the run waits for.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="JSON; anything else is text.")
+    ] = None,
+    no_resume: Annotated[bool, typer.Option("--no-resume", help="Only send it.")] = False,
+    team: Team = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Send a run what it waits for, and go on with it."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            run_id = await store.find(run)
+            loaded = await _team(store, run_id, team, needed=not no_resume)  # before it is sent
+            await store.signal(run_id, name, arguments.signal_value(value))
+            screen.note(f"sent {name!r} to run {short(run_id)}")
+            if no_resume:
+                return
+            if (await store.get(run_id)).run.is_owned:
+                screen.note("the run is going on in another process, which takes it there")
+                return
+            await go_on(screen, store, run_id, loaded, team_name=team)
+
+    carry_out(screen, work())
+
+
+@app.command()
+def cancel(run: Run, db: Db = DEFAULT_DB) -> None:
+    """End a run for good."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            run_id = await store.find(run)
+            await store.cancel(run_id)
+            screen.note(f"run {short(run_id)} is cancelled")
+
+    carry_out(screen, work())
+
+
+@app.command()
+def fork(
+    run: Run,
+    from_key: Annotated[
+        str | None,
+        typer.Option("--from", metavar="KEY", help="A call to make again in any case."),
+    ] = None,
+    no_resume: Annotated[bool, typer.Option("--no-resume", help="Only make the new run.")] = False,
+    team: Team = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Begin a new run with this one's answers; only what has changed since is paid again."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            run_id = await store.find(run)
+            loaded = await _team(store, run_id, team, needed=not no_resume)
+            new = await store.fork(run_id, from_key=from_key)
+            if no_resume:
+                screen.line(new)
+                return
+            screen.note(f"run {short(run_id)} is forked as {new}")
+            await go_on(screen, store, new, loaded, team_name=team)
+
+    carry_out(screen, work())
+
+
+@app.command()
+def replay(
+    run: Run,
+    task: Annotated[str, typer.Option(metavar="TASK", help="An assignment's id, or a call's key.")],
+    model: Annotated[
+        LLM | None,
+        typer.Option(
+            parser=arguments.model, metavar="PROVIDER/MODEL", help="Ask this model instead."
+        ),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Ask this instead.")] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="Under this role instead.")] = None,
+    team: Team = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Ask one worker again, with the inputs on record. Without changes no call is made."""
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            found = await store.replay(
+                await store.find(run),
+                task,
+                arguments.team(team),
+                llm=model,
+                prompt=prompt,
+                system_prompt=system_prompt,
+            )
+        if found.again is not None:
+            screen.show(pages.comparison(found, found.again))
+            if found.again.text is None:
+                raise typer.Exit(FAILED)
+            return
+        if found.recorded.text is None:
+            raise LookupError(f"call {found.call.key!r} failed: {found.recorded.error}")
+        screen.answer(found.recorded.text)
+        screen.note(
+            f"\n{found.call.key} as recorded, {dollars(found.cost)}; no call was made", "bold"
+        )
+
+    carry_out(screen, work())
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        float,
+        typer.Option(parser=arguments.duration, metavar="AGE", help="Such as 12h, 30d or 4w."),
+    ],
+    status: Annotated[
+        list[State] | None,
+        typer.Option(help="Only runs in this state (default: all that have ended)."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Delete runs that ended long ago."""
+    wanted: tuple[Status, ...] = tuple(cast(Status, state.value) for state in status or ())
+    if not {State.RUNNING, State.INTERRUPTED}.isdisjoint(status or ()):
+        raise typer.BadParameter("a run that goes on, or can, is not deleted; cancel it first")
+    wanted = wanted or FINISHED
+    screen = Screen()
+
+    async def work() -> None:
+        with kept_in(db) as store:
+            before = time.time() - older_than
+            old = [
+                run
+                for run in await store.list()
+                if run.status in wanted and run.updated_at < before
+            ]
+            what = f"{counted(len(old), 'run')} that ended more than {span(older_than)} ago"
+            if not old:
+                screen.note(f"the journal {str(db)!r} has no run that ended so long ago")
+            elif yes or typer.confirm(f"Delete {what} from {str(db)!r}?", err=True):
+                gone = await store.prune(older_than=older_than, status=wanted)
+                screen.note(f"deleted {counted(gone, 'run')}")
+
+    carry_out(screen, work())
+
+
+@app.command()
+def worker(
+    database_url: DatabaseUrl,
+    limit: Annotated[
+        list[ProviderLimit] | None,
+        typer.Option(
+            parser=arguments.limit,
+            metavar="LIMIT",
+            help="Such as openai:concurrency=8,per_minute=500, over all workers; repeat it.",
+        ),
+    ] = None,
+) -> None:
+    """Do the work of submitted runs on this machine, beside other workers."""
+    screen = Screen()
+    carry_out(screen, cluster.work(screen, database_url, limit or ()))
+
+
+@app.command()
+def submit(
+    team: Annotated[str, typer.Argument(metavar="MODULE:OBJECT", help="The team.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to do.")],
+    database_url: DatabaseUrl,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only print the run's id.")] = False,
+) -> None:
+    """Hand in a run for the workers, and wait for its answer."""
+    screen = Screen()
+    carry_out(screen, cluster.submit(screen, team, task, database_url, wait=not no_wait))
+
+
+async def _team(store: Runs, run_id: str, name: str | None, *, needed: bool) -> teams.Team | None:
+    """The team that was named, else the one on record; not looked for unless `needed`."""
+    found = arguments.team(name)
+    return await store.team_of(run_id) if found is None and needed else found
+
+
+async def _listed(store: Runs, status: State | None, limit: int) -> list[RunView]:
+    if status is None:
+        return list(await store.list(limit=limit))
+    is_open = status in (State.RUNNING, State.INTERRUPTED)
+    recorded: Status = "running" if is_open else status.value
+    found = await store.list(status=recorded, limit=None if is_open else limit)
+    return [run for run in found if run_state(run) == status][:limit]
