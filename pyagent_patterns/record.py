@@ -126,7 +126,7 @@ class RunRecord:
             duration_seconds=time.perf_counter() - self._clock,
             trace_id=self._span.trace_id,
             resumed=None
-            if self._execution == 1 and not self._replayed
+            if self._execution == 1 and not self._replayed and not self._doubtful
             else Resumed(
                 execution=self._execution,
                 replayed=self._replayed,

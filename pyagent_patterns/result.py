@@ -113,8 +113,8 @@ class Result:
     `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` has the
     `assignments` as JSON values and `workers_used`, the names in order of first use. `trace_id`
     is 32 hex digits, None when nothing traces. `resumed` is None unless the run went on from the
-    record of an earlier execution, or of the run it was forked from. The result that an exception carries has all that
-    did finish; its `output` is empty.
+    record of an earlier execution, or of the run it was forked from. The result that an exception
+    carries has all that did finish; its `output` is empty.
     """
 
     pattern: str

@@ -35,7 +35,7 @@ from .wire_errors import ErrorMapper, translated
 
 if TYPE_CHECKING:
     import aiohttp
-    from google import genai
+    import google.genai as genai
     from google.genai.errors import APIError
     from google.genai.types import GenerateContentResponse
 

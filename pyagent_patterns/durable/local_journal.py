@@ -113,6 +113,7 @@ class LocalJournal:
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._lost: JournalError | None = None
+        self._ending = False
         self.over = False  # set in the database's thread, with the write that ends it
 
     async def call(self, call: Call, work: Work) -> Called:
@@ -164,6 +165,7 @@ class LocalJournal:
             raise Suspend(until=until)
 
     async def end(self, end: RunEnd) -> None:
+        self._ending = True
         try:
             what = f"run {self.run_id!r}"
             result = None if end.result is None else self._values.put(what, end.result)
@@ -180,7 +182,8 @@ class LocalJournal:
                 self._loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
-        if not self.over and self._task is not None:
+        # What is ending learns it from its own last write; a cancellation then would hide it.
+        if not self._ending and self._task is not None:
             self._task.cancel()
 
     @property

@@ -1,0 +1,419 @@
+"""Questions as DBOS workflows: one for each, under the id `run/key`, which DBOS starts only once.
+
+Where no limit is set, a question is asked at once, in the process that executes its run. Where one
+is, it goes through a queue that all workers share, and any worker that can import the team asks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import quote, unquote
+
+from dbos import (
+    DBOS,
+    DBOSConfig,
+    Serializer,
+    SetWorkflowID,
+    WorkflowStatus,
+)
+from dbos import error as dbos_error
+from opentelemetry import context as otel_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from pyagent_patterns.asking import Asking, Question, labels_of
+from pyagent_patterns.journal import Work
+from pyagent_providers.types import JSONObject
+
+from . import teams
+from .dbos_database import FORMAT, Database
+from .dbos_runs import encode, stored_json
+from .teams import Team
+
+logger = logging.getLogger("pyagent")
+
+SCHEMA: Final = "pyagent_dbos"
+APPLICATION: Final = "pyagent"
+POLL: Final = 0.2  # seconds between two looks at a queue, or at an answer from elsewhere
+_QUEUE: Final = "pyagent-"  # and the provider's name
+_CONNECTIONS: Final = 12
+_OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How hard all workers together may press one provider; None: as hard as they like.
+
+    `provider` is the name that telemetry has, such as "openai"; `concurrency` counts questions at
+    a time, `per_minute` those begun within any minute. A question that is tried again keeps its
+    place and counts once.
+    """
+
+    provider: str
+    concurrency: int | None = None
+    per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("concurrency", self.concurrency), ("per_minute", self.per_minute)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of {self.provider!r} must be at least 1; got {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of a question: its value, None if no worker that was to ask it could.
+
+    `here` says whether this process asked it, `twice` that it did and another one too, `queued`
+    that it went through a queue.
+    """
+
+    value: JSONObject | None
+    here: bool
+    twice: bool
+    queued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A question on record. If it is `queued`, some worker will answer it."""
+
+    input_hash: str
+    value: JSONObject | None
+    queued: bool
+    refused: bool  # the worker that was to ask it could not
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A question that a worker has taken from a queue."""
+
+    run_id: str
+    key: str
+    queue: str
+
+
+class _Here:
+    """A question that this process can ask, with the run's own context around it."""
+
+    __slots__ = ("context", "task", "value", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.context = contextvars.copy_context()
+        self.task: asyncio.Task[JSONObject] | None = None
+        self.value: JSONObject | None = None
+
+    async def do(self) -> JSONObject:
+        return await self.work()
+
+
+class Calls:
+    """DBOS in this process, of which there can be one. Between `launch` and `close`."""
+
+    def __init__(self, database: Database, worker: str, limits: Sequence[Limit]) -> None:
+        self._database = database
+        self._worker = worker
+        self._limits = limits
+        self._here: dict[str, _Here] = {}
+        self._awaited: dict[str, asyncio.Future[WorkflowStatus]] = {}
+        self._look_now = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._queues: frozenset[str] = frozenset()
+
+    async def launch(self) -> None:
+        """Start DBOS. Raises RuntimeError if this process has one already."""
+        global _current
+        # Its records go where the application's do, not to a handler of its own.
+        logging.getLogger("dbos").addHandler(_NULL)
+        DBOS(config=self._config())
+        if DBOS.executor_id != self._worker:  # it gave the one there is, made by somebody else
+            raise RuntimeError(
+                "DBOS runs in this process already, and there can be only one; let another process "
+                "be the worker"
+            )
+        _current = self
+        try:
+            with self._database.explaining():
+                DBOS.launch()  # here and not in a thread: it takes this loop for its workflows
+                for limit in self._limits:
+                    await _set(limit)
+                await self.refresh_limits()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        global _current
+        _current = None
+        if self._looking is not None:
+            self._looking.cancel()
+        # Not on the loop's own threads: those are DBOS's, and end with it.
+        done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+
+        def destroy() -> None:
+            try:
+                DBOS.destroy()
+            finally:
+                loop.call_soon_threadsafe(done.set_result, None)
+
+        threading.Thread(target=destroy, name="pyagent-close").start()
+        await done
+        loop.set_default_executor(ThreadPoolExecutor())
+
+    async def refresh_limits(self) -> None:
+        """Learn which providers have a limit; any worker may have set one."""
+        queues = await DBOS.list_queues_async()
+        self._queues = frozenset(queue.name for queue in queues)
+
+    # The questions of the runs that this process executes
+
+    async def find(self, run_id: str) -> dict[str, Found]:
+        """Every question of the run on record, by key."""
+        prefix = call_id(run_id, "")
+        rows = await DBOS.list_workflows_async(workflow_id_prefix=prefix)
+        return {row.workflow_id.removeprefix(prefix): _found(row) for row in rows}
+
+    async def look(self, run_id: str, key: str) -> Found:
+        [row] = await DBOS.list_workflows_async(workflow_ids=[call_id(run_id, key)])
+        return _found(row)
+
+    async def ask(
+        self, run_id: str, key: str, given: JSONObject, work: Work, *, queue: bool
+    ) -> Answered | None:
+        """Put a question that is not on record; None if it is after all.
+
+        `work` asks it, `given` is the same for another process. Without `queue` it is asked
+        here and at once, whatever the limits are.
+        """
+        its = call_id(run_id, key)
+        question = cast(JSONObject, given["question"])
+        limited = _QUEUE + cast(str, question["provider"])
+        queued = queue and limited in self._queues
+        here = self._here[its] = _Here(work)
+        try:
+            with SetWorkflowID(its, workflow_id_reuse_policy="reject"):
+                if queued:
+                    await DBOS.enqueue_workflow_async(limited, _ask, given)
+                    return await self._answered(its, here)
+                handle = await DBOS.start_workflow_async(_ask, given)
+            value = await handle.get_result()
+            ours = value is here.value
+            return Answered(value, here=ours, twice=not ours, queued=False)
+        except dbos_error.DBOSWorkflowIDInUseError:
+            return None
+        except asyncio.CancelledError:
+            await self._abandon(its, here, queued=queued)
+            raise
+        finally:
+            del self._here[its]
+
+    async def wait(self, run_id: str, key: str, work: Work) -> Answered:
+        """The answer to a question that is in a queue."""
+        its = call_id(run_id, key)
+        here = self._here[its] = _Here(work)
+        try:
+            return await self._answered(its, here)
+        except asyncio.CancelledError:
+            await self._abandon(its, here, queued=True)
+            raise
+        finally:
+            del self._here[its]
+
+    async def forget(self, run_id: str, key: str) -> None:
+        """Take a question that has no value off the record, to be put again."""
+        await DBOS.delete_workflows_async([call_id(run_id, key)])
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until what this process asks is answered and on record, but not longer.
+
+        From now on what is in a queue stays there when its run is cancelled here.
+        """
+        self._leaving = True
+        deadline = asyncio.get_running_loop().time() + seconds
+        while any(here.task for here in self._here.values()):
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.02)
+
+    # For the worker that takes over
+
+    async def taken_by(self, worker: str) -> list[Taken]:
+        """The questions that a worker has taken from the queues and not answered."""
+        rows = await DBOS.list_workflows_async(
+            executor_id=worker, status="PENDING", load_input=False, load_output=False
+        )
+        # What was in no queue is seen to by whoever goes on with its run.
+        queued = [(row.workflow_id, row.queue_name) for row in rows if row.queue_name is not None]
+        return [Taken(*_run_and_key(its), queue) for its, queue in queued]
+
+    async def put_back(self, taken: Taken) -> None:
+        its = call_id(taken.run_id, taken.key)
+        await DBOS.resume_workflows_async([its], queue_name=taken.queue)
+
+    # How
+
+    async def execute(self, its: str, given: JSONObject) -> JSONObject:
+        """The body of the workflow: by the run's own means if it is here, else by the data."""
+        here = self._here.get(its)
+        if here is None:
+            return await _by_data(given)
+        here.task = asyncio.create_task(here.do(), context=here.context)
+        value = await here.task
+        stored_json(f"call {its!r}", value)
+        here.value = value
+        self._look_now.set()
+        return value
+
+    async def _answered(self, its: str, here: _Here) -> Answered:
+        """Wait for a queued question's answer, from whichever process it comes."""
+        future = asyncio.get_running_loop().create_future()
+        self._awaited[its] = future
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), context=contextvars.Context())
+        try:
+            row = await future
+        finally:
+            del self._awaited[its]
+        value, asked = value_of(row), here.value is not None
+        ours = asked and value == json.loads(encode(here.value))
+        return Answered(value, here=ours, twice=asked and not ours, queued=True)
+
+    async def _look(self) -> None:
+        """Ask the database for everything that is awaited, at once."""
+        while self._awaited:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), POLL)
+            if self._look_now.is_set():
+                self._look_now.clear()
+                await asyncio.sleep(0.01)  # its outcome is just being written
+            try:
+                rows = await DBOS.list_workflows_async(
+                    workflow_ids=list(self._awaited), status=list(_OVER), load_input=False
+                )
+            except Exception:  # the database may be back at the next look
+                logger.warning("cannot look for answers from other workers", exc_info=True)
+                continue
+            for row in rows:
+                future = self._awaited.get(row.workflow_id)
+                if future is not None and not future.done():
+                    future.set_result(row)
+
+    async def _abandon(self, its: str, here: _Here, *, queued: bool) -> None:
+        """The run was cancelled, and this question with it."""
+        if here.task is not None:
+            here.task.cancel()
+        if queued and not self._leaving:  # it would count against the limit, or still be asked
+            await asyncio.wait_for(DBOS.cancel_workflow_async(its), timeout=5)
+
+    def _config(self) -> DBOSConfig:
+        return {
+            "name": APPLICATION,
+            "system_database_url": self._database.address.url,
+            "dbos_system_schema": SCHEMA,
+            # By default a hash of the code, with which every deploy would strand what is queued.
+            "application_version": f"pyagent-{FORMAT}",
+            "executor_id": self._worker,
+            "serializer": JSON,
+            "sys_db_pool_size": _CONNECTIONS,
+            "max_executor_threads": 4 * _CONNECTIONS,
+            "use_listen_notify": False,
+            "notification_listener_polling_interval_sec": POLL,  # for nothing, but its end waits
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+
+
+async def _set(limit: Limit) -> None:
+    rate = limit.per_minute
+    await DBOS.register_queue_async(
+        _QUEUE + limit.provider,
+        global_concurrency=limit.concurrency,
+        limiter=None if rate is None else {"limit": rate, "period": 60},
+        polling_interval_sec=POLL,
+        on_conflict="always_update",
+    )
+
+
+def call_id(run_id: str, key: str) -> str:
+    """The workflow's id. No two runs share one, whatever their ids are."""
+    return f"{quote(run_id, safe='')}/{key}"
+
+
+class _JSON(Serializer):
+    """Never pickle: what is stored is read, and no code."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            data = {"error": f"{type(data).__name__}: {data}"}
+        return encode(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        data = cast("dict[str, object] | None", json.loads(serialized_data))
+        if data is not None and list(data) == ["error"]:
+            return RuntimeError(data["error"])
+        return data
+
+    def name(self) -> str:
+        return "pyagent_json"
+
+
+JSON: Final = _JSON()
+_NULL: Final = logging.NullHandler()
+_current: Calls | None = None
+
+
+@DBOS.workflow(name="pyagent.ask", max_recovery_attempts=None)
+async def _ask(given: JSONObject) -> JSONObject:
+    its = DBOS.workflow_id
+    if _current is None or its is None:
+        raise RuntimeError("this process is not a worker any more")
+    return await _current.execute(its, given)
+
+
+async def _by_data(given: JSONObject) -> JSONObject:
+    """Ask for a run that goes on in another process."""
+    try:
+        team = cast(Team, teams.load(cast(str, given["team"] or "?")))
+        question = Question.from_dict(cast(JSONObject, given["question"]), team.agents)
+    except Exception as error:  # importing runs code: whatever it raises, another may ask
+        return {"refused": f"{type(error).__name__}: {error}"}
+    asking = Asking(question, labels_of(question, {}), team.retry)
+    carrier = {"traceparent": given["traceparent"] or ""}
+    token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier))
+    try:
+        return await asking.ask()
+    finally:
+        asking.count()
+        otel_context.detach(token)
+
+
+def _found(row: WorkflowStatus) -> Found:
+    given = cast("dict[str, Any]", row.input)["args"][0]
+    value = value_of(row)
+    return Found(
+        input_hash=given["input_hash"],
+        value=value,
+        queued=row.queue_name is not None and row.status in ("ENQUEUED", "PENDING"),
+        refused=value is None and row.status == "SUCCESS",
+    )
+
+
+def value_of(row: WorkflowStatus) -> JSONObject | None:
+    if row.status != "SUCCESS" or "refused" in cast(JSONObject, row.output):
+        return None
+    return cast(JSONObject, row.output)
+
+
+def _run_and_key(its: str) -> tuple[str, str]:
+    run_id, _, key = its.partition("/")
+    return unquote(run_id), key

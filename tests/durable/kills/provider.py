@@ -1,0 +1,135 @@
+"""A provider whose answers are a function of the question alone, and whose speed is chance.
+
+An answer names the call and, in brackets, the answers it was given: `r7:d(r7:b(r7:a()),r7:c())`.
+So what the right answer of a run is can be worked out from its graph alone, and an answer that
+went to the wrong place is seen in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import re
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from pyagent_providers.base import LLM, Completion
+from pyagent_providers.model_price import ModelPrice
+from pyagent_providers.types import Request, Usage
+
+from .log import Log
+
+Graph = Mapping[str, Sequence[str]]
+PRICE: Final = ModelPrice(1, 3)
+FILLER: Final = "~"
+
+
+@dataclass(slots=True)
+class World:
+    """What the stub provider of this process is like.
+
+    `latency` gives a call's seconds, by the call's name; `size` is how long answers are at least,
+    in characters. `freeze` names a call: when it is answered, and before anybody else knows, the
+    process stops itself.
+    """
+
+    log: Log
+    latency: Callable[[str], float]
+    size: int = 0
+    freeze: str = ""
+
+
+world: World | None = None  # of this process; set before it does anything
+
+
+def between(low: float, high: float, seed: int) -> Callable[[str], float]:
+    """Latencies drawn anew for each call."""
+    chance = random.Random(seed)
+    return lambda call: chance.uniform(low, high)
+
+
+class Stub(LLM):
+    """Plans a graph, does a task of it, or puts the answers together."""
+
+    _counter = itertools.count(1)
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        super().__init__("stub", provider="stub", price=PRICE)
+        self._graph = graph or {}
+
+    async def _complete(self, request: Request) -> Completion:
+        assert world is not None, "the process has set no world"
+        prompt = request.messages[-1].content
+        run, call = self._read(request, prompt)
+        world.log.write("START", run=run, call=call)
+        await asyncio.sleep(world.latency(call))
+        answer = f"{os.getpid()}-{next(self._counter)}"  # a forked process counts on
+        text = self._plan(run) if call == "plan" else _answered(run, call, prompt)
+        completion = Completion(
+            text=text,
+            usage=usage(run, call),
+            model="stub",
+            finish_reason="stop",
+            response_id=answer,
+        )
+        world.log.write("DONE", run=run, call=call, answer=answer)
+        if call == world.freeze:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return completion
+
+    def _read(self, request: Request, prompt: str) -> tuple[str, str]:
+        """Which call of which run this is."""
+        task = re.search(r"<task>\n(\S+)", prompt)
+        if task is not None:
+            return task[1], "plan" if request.schema is not None else "synthesis"
+        run, call = prompt.split(maxsplit=2)[:2]
+        return run, call
+
+    def _plan(self, run: str) -> str:
+        return json.dumps(
+            {
+                "assignments": [
+                    {"id": name, "worker": "worker", "subtask": f"{run} {name}",
+                     "depends_on": list(after)}
+                    for name, after in self._graph.items()
+                ]
+            }
+        )  # fmt: skip
+
+
+def question(run: str, call: str, given: Mapping[str, str]) -> str:
+    """A question that the stub understands, for patterns that write their own."""
+    told = [f'<output from="x" id="{name}">\n{text}\n</output>' for name, text in given.items()]
+    return "\n\n".join((f"{run} {call}", *told))
+
+
+def usage(run: str, call: str) -> Usage:
+    """What a call uses: other figures for each call, and none of them round."""
+    return Usage(input_tokens=101 + len(run) + 7 * len(call), output_tokens=13 + sum(call.encode()))
+
+
+def cost(run: str, call: str) -> Decimal:
+    """What a call costs, in US dollars."""
+    return PRICE.cost(usage(run, call))
+
+
+def expected(run: str, graph: Graph) -> str:
+    """The right answer of a run of this graph."""
+
+    def answer(name: str) -> str:
+        return f"{run}:{name}({','.join(answer(before) for before in graph[name])})"
+
+    return f"{run}:synthesis({','.join(answer(name) for name in graph)})"
+
+
+def _answered(run: str, call: str, prompt: str) -> str:
+    given = re.findall(r'<output_* from="[^"]*" id="[^"]*">\n(?:Subtask: .*\n\n)?(.*)\n', prompt)
+    text = f"{run}:{call}({','.join(given)})"
+    assert world is not None
+    return text if not world.size else f"{text}\n{FILLER * world.size}"
