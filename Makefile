@@ -1,6 +1,7 @@
 # Everything a contributor runs. Each target installs what it needs into a .venv of its own.
 .DELETE_ON_ERROR:
-.PHONY: demo test check format test-main test-litellm test-openai2 test-model benchmark clean help
+.PHONY: demo cluster-demo test check format test-main test-litellm test-model test-durable benchmark \
+        clean help
 
 PY       := .venv/bin/python
 EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,dbos,temporal
@@ -10,7 +11,10 @@ MODEL    ?=
 help:
 	@echo "make demo                   the main job on a real model, offline"
 	@echo "make demo MODEL=openai/...  the same on a provider you have a key for"
-	@echo "make test                   every test, offline"
+	@echo "make cluster-demo           fifty runs on PostgreSQL and three workers, of which one is killed"
+	@echo "make test                   every test but the slow ones, offline"
+	@echo "make test-model             the tests on a real local model"
+	@echo "make test-durable           the kill suite and the cluster's tests: kill -9, PostgreSQL, Temporal"
 	@echo "make check                  format, lint, types, architecture, docs examples"
 	@echo "make benchmark              the figures of benchmarks/"
 
@@ -32,10 +36,19 @@ help:
 demo: .venv-demo/.ready
 	@.venv-demo/bin/python examples/demo.py $(if $(MODEL),--model '$(MODEL)')
 
+cluster-demo: .venv/.ready
+	@.ci/debian postgresql test -x /usr/lib/postgresql/15/bin/postgres -o -n "$$(command -v postgres)"
+	@$(PY) examples/cluster_demo.py
+
 test: test-main test-litellm
 
+SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_temporal.py
+
 test-main: .venv/.ready
-	$(PY) -m pytest
+	$(PY) -m pytest $(addprefix --ignore=,$(SLOW))
+
+test-durable: .venv/.ready
+	$(PY) -m pytest $(SLOW)
 
 test-litellm: .venv-litellm/.ready
 	.venv-litellm/bin/python -m pytest tests/providers tests/examples

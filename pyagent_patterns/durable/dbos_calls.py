@@ -132,6 +132,10 @@ class Calls:
     async def launch(self) -> None:
         """Start DBOS. Raises RuntimeError if this process has one already."""
         global _current
+        # In a thread: it waits for every transaction, also one that waits for this event loop.
+        with self._database.explaining():
+            await asyncio.to_thread(DBOS.migrate, self._database.address.url, schema=SCHEMA)
+        await self._add_index()
         # Its records go where the application's do, not to a handler of its own.
         logging.getLogger("dbos").addHandler(_NULL)
         DBOS(config=self._config())
@@ -150,6 +154,16 @@ class Calls:
         except BaseException:
             await self.close()
             raise
+
+    async def _add_index(self) -> None:
+        """So that the questions of one run are found without reading those of all."""
+        async with self._database.connection() as db:
+            found = await db.execute("SELECT to_regclass('pyagent_dbos.pyagent_id') AS index")
+            if (await found.fetchone() or {}).get("index") is None:
+                await db.execute(
+                    "CREATE INDEX IF NOT EXISTS pyagent_id"
+                    " ON pyagent_dbos.workflow_status (workflow_uuid text_pattern_ops)"
+                )
 
     async def close(self) -> None:
         global _current
@@ -326,6 +340,7 @@ class Calls:
             "serializer": JSON,
             "sys_db_pool_size": _CONNECTIONS,
             "max_executor_threads": 4 * _CONNECTIONS,
+            "run_migrations": False,  # done before
             "use_listen_notify": False,
             "notification_listener_polling_interval_sec": POLL,  # for nothing, but its end waits
             "log_level": "WARNING",
