@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -24,6 +23,8 @@ from typing import Self
 import psycopg
 from psycopg import sql
 
+# Ends when its input does, so also when the program that uses the server is killed.
+GUARD = '"$@" & read -r _; kill -INT $!; wait $!'  # "fast": it does not wait for the clients
 START_TIMEOUT = 60.0  # seconds; one on an idle machine
 ROLE = "pyagent"
 
@@ -83,9 +84,8 @@ class LocalPostgres:
         self._start(self.port)
 
     def stop(self) -> None:
-        if self._server is not None and self._server.poll() is None:
-            self._server.send_signal(signal.SIGINT)  # "fast": do not wait for the clients
-            self._server.wait()
+        if self._server is not None:
+            self._server.communicate()
 
     def _url(self, database: str, password: str = "") -> str:
         secret = f":{password}" if password else ""
@@ -109,8 +109,8 @@ class LocalPostgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self._directory / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *options],
-                stdin=subprocess.DEVNULL,
+                ["sh", "-c", GUARD, "sh", self._programs / "postgres", "-D", self._data, *options],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 cwd="/",

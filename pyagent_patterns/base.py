@@ -17,7 +17,7 @@ from .agent import Agent
 from .asking import Labels
 from .errors import InputChanged, JournalError, RunSuspended
 from .events import Observer
-from .journal import MemoryStore, RunEnd, RunStart, Store, Suspend
+from .journal import Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
 from .record import RunRecord
 from .result import Outcome, Result
@@ -129,32 +129,43 @@ class Pattern(ABC):
         try:
             result = record.result(await self._execute(RunContext(run), task))
             await journal.end(RunEnd(status=result.status, result=_json(result)))
-        except Suspend as wait:
-            await journal.end(
-                RunEnd(status="suspended", wake_at=wait.until, waiting_for=wait.signals)
-            )
-            raise RunSuspended(
-                record.run_id, waiting_for=wait.signals, wake_at=wait.until
-            ) from None
         except BaseException as error:
-            with suppress(JournalError):  # the first error says more
-                await journal.end(_end(error, record))
-            if isinstance(error, asyncio.CancelledError) and journal.lost is not None:
-                _uncancel()
-                raise journal.lost from None
-            raise
+            stopped_by = await _stop(error, journal, record)
+            if stopped_by is error:
+                raise
+            raise stopped_by from None
         return result
+
+
+async def _stop(error: BaseException, journal: Journal, record: RunRecord) -> BaseException:
+    """Tell the journal how an execution ended; what is to be raised for it."""
+    try:
+        await journal.end(_end(error, record))
+    except JournalError as unrecorded:
+        if isinstance(error, Suspend):  # nobody would wake it
+            return journal.lost or unrecorded
+    except asyncio.CancelledError:
+        if journal.lost is None:
+            raise
+    if journal.lost is not None:  # then this task was cancelled, whatever that hit first
+        _uncancel()
+        return error if isinstance(error, JournalError) else journal.lost
+    if isinstance(error, Suspend):
+        return RunSuspended(record.run_id, waiting_for=error.signals, wake_at=error.until)
+    return error  # it says more than what may have become of recording it
 
 
 def _uncancel() -> None:
     """The cancellation was the journal's and goes no further."""
     task = asyncio.current_task()
-    if task is not None:
+    if task is not None and task.cancelling():
         task.uncancel()
 
 
 def _end(error: BaseException, record: RunRecord) -> RunEnd:
     """What ended by itself has failed; what was cut off, or cannot be recorded, can go on."""
+    if isinstance(error, Suspend):
+        return RunEnd(status="suspended", wake_at=error.until, waiting_for=error.signals)
     if isinstance(error, Exception) and not isinstance(error, JournalError | InputChanged):
         return RunEnd(status="failed", result=_json(record.result(None)), error=str(error))
     return RunEnd(status="running")

@@ -17,6 +17,7 @@ import pytest
 from pyagent_patterns.durable import Runs, database, filesystem
 from pyagent_patterns.durable.filesystem import file_system
 from pyagent_patterns.durable.owner import Owner
+from pyagent_patterns.durable.values import Values
 from pyagent_patterns.errors import AgentError, JournalError
 from pyagent_providers.testing import ScriptedLLM
 from tests.patterns.teams import item, plan_text, scripted, team
@@ -54,6 +55,30 @@ async def test_a_large_value_lies_beside_the_file_once_and_comes_back_whole(file
         [o.output for o in again.outcomes] == [large, large] == [o.output for o in first.outcomes]
     )
     assert file.stat().st_size < 200_000
+
+
+def test_a_large_value_has_its_name_only_when_it_is_whole_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[list[str]] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append([path.name for path in tmp_path.iterdir() if len(path.name) == 64])
+
+    monkeypatch.setattr(os, "fsync", noting)
+    stored = Values(tmp_path).put("it", "x" * 300_000)
+    name = stored.removeprefix("@")
+    assert synced == [[], [name]]  # the content, before it has the name; then the folder
+
+    def crash(*paths: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(JournalError, match="the value of it cannot be written"):
+        Values(tmp_path).put("it", "y" * 300_000)
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing is left of it
 
 
 async def test_a_value_above_the_limit_is_refused_by_its_key_and_not_lost(file: Path) -> None:
