@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,39 +271,9 @@ with tempfile.TemporaryDirectory() as folder:
 
 def durable(bench: Bench) -> Iterator[Figure]:
     """What keeping every run in a journal file adds, on a model that answers at once."""
-    for at_once, runs in ((1, bench.runs(100)), (100, 100 * bench.runs(5))):
-        samples = bench.interleaved(
-            ("ours-bare", "ours-durable"),
-            bench.rounds,
-            *(
-                "--stub",
-                "--runs",
-                runs,
-                "--at-once",
-                at_once,
-                "--warm-up",
-                5 if at_once == 1 else 1,
-            ),
-        )
-        wall = {each: [s.wall_seconds / s.calls for s in samples[each]] for each in samples}
-        if at_once == 1:
-            yield Figure(
-                name="durable: added wall time per call, one run",
-                unit="ms",
-                values=[
-                    (a - b) * 1e3
-                    for a, b in zip(wall["ours-durable"], wall["ours-bare"], strict=True)
-                ],
-                target=2,
-            )
-        else:
-            yield Figure(
-                name="durable: 1,000 calls, 100 runs at once",
-                unit="ms",
-                values=[seconds * 1e6 for seconds in wall["ours-durable"]],
-                target=1000 / 3,  # 3,000 calls a second
-                note=f"{1 / statistics.median(wall['ours-durable']):.0f} calls/s",
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/runs.db"
+        yield from _kept(bench, "durable", place, runs=100, at_once=100, target_ms=2, rate=3000)
     code = _START.format(root=str(ROOT))
     imports: list[float] = []
     starts: list[float] = []
@@ -315,6 +286,49 @@ def durable(bench: Bench) -> Iterator[Figure]:
     yield Figure(name="durable: start, a new file", unit="ms", values=starts[1:], target=50)
 
 
+def cluster(bench: Bench) -> Iterator[Figure]:
+    """What keeping every run in PostgreSQL adds; the server is on this machine and takes part."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    from local_postgres import LocalPostgres
+
+    with LocalPostgres() as server:
+        place = server.new_database()
+        yield from _kept(bench, "cluster", place, runs=30, at_once=20, target_ms=10, rate=200)
+
+
+def _kept(
+    bench: Bench, name: str, place: str, *, runs: int, at_once: int, target_ms: float, rate: int
+) -> Iterator[Figure]:
+    options = ("--stub", "--durable", place)
+    several = at_once * bench.runs(5)
+    one = bench.interleaved(
+        ("ours-bare", "ours-durable"),
+        bench.rounds,
+        *(*options, "--runs", bench.runs(runs), "--warm-up", 5),
+    )
+    many = bench.interleaved(
+        ("ours-durable",),
+        bench.rounds,
+        *(*options, "--runs", several, "--at-once", at_once, "--warm-up", 1),
+    )
+    wall = {each: [s.wall_seconds / s.calls for s in one[each]] for each in one}
+    added = [a - b for a, b in zip(wall["ours-durable"], wall["ours-bare"], strict=True)]
+    yield Figure(
+        name=f"{name}: added wall time per call, one run",
+        unit="ms",
+        values=[seconds * 1e3 for seconds in added],
+        target=target_ms,
+    )
+    each = [s.wall_seconds / s.calls for s in many["ours-durable"]]
+    yield Figure(
+        name=f"{name}: wall time per call, {at_once} runs at once",
+        unit="ms",
+        values=[seconds * 1e3 for seconds in each],
+        target=1000 / rate,
+        note=f"{1 / statistics.median(each):.0f} calls/s; the target is {rate}",
+    )
+
+
 FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "import": importing,
     "stub": stub,
@@ -323,6 +337,7 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "wide": wide,
     "verywide": very_wide,
     "durable": durable,
+    "cluster": cluster,
 }
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import asynccontextmanager
 
 from pyagent_patterns.base import Agent
 from pyagent_patterns.journal import Store
@@ -19,10 +17,12 @@ from .stub import StubLLM
 
 
 @asynccontextmanager
-async def team(base_url: str | None, workers: int, *, durable: bool = False) -> AsyncGenerator[Run]:
+async def team(
+    base_url: str | None, workers: int, *, durable: str | None = None
+) -> AsyncGenerator[Run]:
     """A planner and `workers` workers; without a base URL, on the stub.
 
-    `durable` keeps every run in one journal file, in a temporary folder.
+    `durable` is where every run is kept: a PostgreSQL database by its URL, or a journal file.
     """
 
     def llm() -> LLM:
@@ -38,13 +38,7 @@ async def team(base_url: str | None, workers: int, *, durable: bool = False) -> 
         ],
     )
 
-    with ExitStack() as stack:
-        store: Store | None = None
-        if durable:
-            from pyagent_patterns.durable import Runs
-
-            folder = stack.enter_context(TemporaryDirectory())
-            store = stack.enter_context(Runs(Path(folder) / "runs.db"))
+    async with _kept(durable) as store:
 
         async def run() -> None:
             result = await orchestrator.run(TASK, durable=store)
@@ -52,3 +46,20 @@ async def team(base_url: str | None, workers: int, *, durable: bool = False) -> 
                 raise RuntimeError(f"not everything was on: {result.unpriced} calls are unpriced")
 
         yield run
+
+
+@asynccontextmanager
+async def _kept(durable: str | None) -> AsyncGenerator[Store | None]:
+    if durable is None:
+        yield None
+    elif durable.startswith("postgresql:"):
+        from pyagent_patterns.durable.dbos import Cluster
+
+        async with Cluster(durable) as cluster:
+            await cluster.join()
+            yield cluster
+    else:
+        from pyagent_patterns.durable import Runs
+
+        with Runs(durable) as runs:
+            yield runs

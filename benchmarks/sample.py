@@ -27,7 +27,7 @@ Contender = Literal[
     "ours",  # spans, metrics, prices and ledger, into null exporters
     "ours-otlp",  # the same, by OTLP over HTTP to a local sink
     "ours-bare",  # no OpenTelemetry SDK configured
-    "ours-durable",  # the same, every run kept in a journal file
+    "ours-durable",  # the same, every run kept in a journal file, or a PostgreSQL database
 ]
 
 
@@ -38,7 +38,11 @@ async def _main(arguments: argparse.Namespace) -> None:
         async with _contender(arguments.contender, arguments.prime, 4, stub=False) as run:
             await run()
     async with _contender(
-        arguments.contender, arguments.base_url, arguments.workers, stub=arguments.stub
+        arguments.contender,
+        arguments.base_url,
+        arguments.workers,
+        stub=arguments.stub,
+        durable=arguments.durable,
     ) as run:
         sample = await measure(
             run,
@@ -54,13 +58,15 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 
 def _contender(
-    name: Contender, base_url: str, workers: int, *, stub: bool
+    name: Contender, base_url: str, workers: int, *, stub: bool, durable: str | None = None
 ) -> AbstractAsyncContextManager[Run]:
     """Imports only what the contender needs."""
     if name.startswith("ours"):
         from . import ours
 
-        return ours.team(None if stub else base_url, workers, durable=name == "ours-durable")
+        return ours.team(
+            None if stub else base_url, workers, durable=durable if name == "ours-durable" else None
+        )
     if stub:
         from . import stub as stubbed
 
@@ -84,6 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--base-url", default="")
     parser.add_argument("--otlp", default="")
     parser.add_argument("--stub", action="store_true", help="no HTTP: an LLM that answers at once")
+    parser.add_argument("--durable", help="where ours-durable keeps its runs: a path or a URL")
     parser.add_argument("--workers", type=int, default=4, help="worker agents")
     parser.add_argument("--calls", type=int, default=6, help="calls to a model in one run")
     parser.add_argument("--runs", type=int, default=100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,18 @@ def pyagent(*arguments: str, input: str | None = None) -> Result:
 def start(*arguments: str, out: int = PIPE, err: int = PIPE) -> subprocess.Popen[bytes]:
     """The command as a process of its own; a terminal that it has shows no colours."""
     command = [sys.executable, "-m", "pyagent_patterns.cli", *arguments]
-    return subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, "TERM": "dumb"})
+    return subprocess.Popen(
+        command,
+        stdout=out,
+        stderr=err,
+        env={**os.environ, "TERM": "dumb"},
+        preexec_fn=_hear_ctrl_c,
+    )
+
+
+def _hear_ctrl_c() -> None:
+    """A shell has what it runs in the background ignore it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pyagent_process(*arguments: str) -> tuple[int, bytes, str]:
