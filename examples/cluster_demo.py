@@ -109,10 +109,12 @@ async def show(database_url: str, workers: list[subprocess.Popen[str]]) -> None:
         began = time.time()
         for number in range(RUNS):
             await cluster.submit(TEAM, f"report {number:02}", run_id=f"report-{number:02}")
-        print(f"submitted {RUNS} runs of {5} questions each to {WORKERS} workers")
+        print(f"submitted {RUNS} runs of 5 questions each to {WORKERS} workers")
 
-        while len(answers := [entry for entry in bill() if entry.what == "answered"]) < RUNS * 2:
+        answers: list[Entry] = []
+        while len(answers) < RUNS * 2:
             await asyncio.sleep(0.02)
+            answers = [entry for entry in bill() if entry.what == "answered"]
         victim = workers[1]
         victim.kill()
         killed = time.time()

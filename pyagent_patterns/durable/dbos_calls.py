@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import json
 import logging
-import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,7 +44,7 @@ SCHEMA: Final = "pyagent_dbos"
 APPLICATION: Final = "pyagent"
 POLL: Final = 0.2  # seconds between two looks at a queue, or at an answer from elsewhere
 _QUEUE: Final = "pyagent-"  # and the provider's name
-_CONNECTIONS: Final = 12
+_CONNECTIONS: Final = 8  # and as many threads: more only wait for one another
 _OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
@@ -167,22 +167,13 @@ class Calls:
 
     async def close(self) -> None:
         global _current
-        _current = None
         if self._looking is not None:
             self._looking.cancel()
-        # Not on the loop's own threads: those are DBOS's, and end with it.
-        done = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
-
-        def destroy() -> None:
-            try:
-                DBOS.destroy()
-            finally:
-                loop.call_soon_threadsafe(done.set_result, None)
-
-        threading.Thread(target=destroy, name="pyagent-close").start()
-        await done
+        with ThreadPoolExecutor(1) as thread:  # the loop's own are DBOS's, and end with it
+            await loop.run_in_executor(thread, DBOS.destroy)
         loop.set_default_executor(ThreadPoolExecutor())
+        _current = None
 
     async def refresh_limits(self) -> None:
         """Learn which providers have a limit; any worker may have set one."""
@@ -197,33 +188,31 @@ class Calls:
         rows = await DBOS.list_workflows_async(workflow_id_prefix=prefix)
         return {row.workflow_id.removeprefix(prefix): _found(row) for row in rows}
 
-    async def look(self, run_id: str, key: str) -> Found:
-        [row] = await DBOS.list_workflows_async(workflow_ids=[call_id(run_id, key)])
-        return _found(row)
+    async def look(self, run_id: str, key: str) -> Found | None:
+        rows = await DBOS.list_workflows_async(workflow_ids=[call_id(run_id, key)])
+        return _found(rows[0]) if rows else None
 
     async def ask(
         self, run_id: str, key: str, given: JSONObject, work: Work, *, queue: bool
     ) -> Answered | None:
-        """Put a question that is not on record; None if it is after all.
+        """Put a question that is not on record; None if it is after all, or is no more.
 
         `work` asks it, `given` is the same for another process. Without `queue` it is asked
         here and at once, whatever the limits are.
         """
         its = call_id(run_id, key)
-        question = cast(JSONObject, given["question"])
-        limited = _QUEUE + cast(str, question["provider"])
-        queued = queue and limited in self._queues
+        queued = queue and _queue_for(given) in self._queues
         here = self._here[its] = _Here(work)
         try:
             with SetWorkflowID(its, workflow_id_reuse_policy="reject"):
                 if queued:
-                    await DBOS.enqueue_workflow_async(limited, _ask, given)
+                    await DBOS.enqueue_workflow_async(_queue_for(given), _ask, given)
                     return await self._answered(its, here)
                 handle = await DBOS.start_workflow_async(_ask, given)
             value = await handle.get_result()
             ours = value is here.value
             return Answered(value, here=ours, twice=not ours, queued=False)
-        except dbos_error.DBOSWorkflowIDInUseError:
+        except dbos_error.DBOSException:
             return None
         except asyncio.CancelledError:
             await self._abandon(its, here, queued=queued)
@@ -250,13 +239,15 @@ class Calls:
     async def settle(self, seconds: float) -> None:
         """Wait until what this process asks is answered and on record, but not longer.
 
-        From now on what is in a queue stays there when its run is cancelled here.
+        From now on what is in a queue stays there.
         """
         self._leaving = True
-        deadline = asyncio.get_running_loop().time() + seconds
-        while any(here.task for here in self._here.values()):
-            if asyncio.get_running_loop().time() > deadline:
-                return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not any(here.task for here in self._here.values()):
+                with self._database.explaining():
+                    if not await self.taken_by(self._worker):
+                        return
             await asyncio.sleep(0.02)
 
     # For the worker that takes over
@@ -280,13 +271,20 @@ class Calls:
         """The body of the workflow: by the run's own means if it is here, else by the data."""
         here = self._here.get(its)
         if here is None:
-            return await _by_data(given)
+            return await self._ask_for_another(its, given)
         here.task = asyncio.create_task(here.do(), context=here.context)
         value = await here.task
         stored_json(f"call {its!r}", value)
         here.value = value
         self._look_now.set()
         return value
+
+    async def _ask_for_another(self, its: str, given: JSONObject) -> JSONObject:
+        """Ask for a run that goes on in another process."""
+        if self._leaving:
+            await DBOS.resume_workflows_async([its], queue_name=_queue_for(given))
+            await asyncio.Event().wait()  # what this would give is not wanted any more
+        return await _by_data(given)
 
     async def _answered(self, its: str, here: _Here) -> Answered:
         """Wait for a queued question's answer, from whichever process it comes."""
@@ -327,7 +325,8 @@ class Calls:
         if here.task is not None:
             here.task.cancel()
         if queued and not self._leaving:  # it would count against the limit, or still be asked
-            await asyncio.wait_for(DBOS.cancel_workflow_async(its), timeout=5)
+            with suppress(Exception):  # the cancellation says more
+                await asyncio.wait_for(DBOS.cancel_workflow_async(its), timeout=5)
 
     def _config(self) -> DBOSConfig:
         return {
@@ -339,7 +338,7 @@ class Calls:
             "executor_id": self._worker,
             "serializer": JSON,
             "sys_db_pool_size": _CONNECTIONS,
-            "max_executor_threads": 4 * _CONNECTIONS,
+            "max_executor_threads": _CONNECTIONS,
             "run_migrations": False,  # done before
             "use_listen_notify": False,
             "notification_listener_polling_interval_sec": POLL,  # for nothing, but its end waits
@@ -395,8 +394,11 @@ async def _ask(given: JSONObject) -> JSONObject:
     return await _current.execute(its, given)
 
 
+def _queue_for(given: JSONObject) -> str:
+    return _QUEUE + cast(str, cast(JSONObject, given["question"])["provider"])
+
+
 async def _by_data(given: JSONObject) -> JSONObject:
-    """Ask for a run that goes on in another process."""
     try:
         team = cast(Team, teams.load(cast(str, given["team"] or "?")))
         question = Question.from_dict(cast(JSONObject, given["question"]), team.agents)

@@ -41,7 +41,7 @@ class ClusterJournal:
         self._traceparent = start.traceparent
         self._may_begin = may_begin
         self._ended = ended
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._lost: JournalError | None = None
         self._asked: dict[str, Found] = {}
         self._own: dict[str, Own] = {}
@@ -64,8 +64,8 @@ class ClusterJournal:
         """The run belongs to this execution no longer."""
         if self._lost is None and not self.over:
             self._lost = reason
-            if self._task is not None:
-                self._task.cancel()
+            if self.task is not None:
+                self.task.cancel()
 
     async def call(self, call: Call, work: Work) -> Called:
         self._made += 1
@@ -131,7 +131,7 @@ class ClusterJournal:
                 answered = await self._calls.ask(run_id, key, given, work, queue=queue)
             elif found.input_hash != call.input_hash:
                 raise InputChanged(run_id, key)
-            elif found.value is not None:  # an execution that had lost the run was quicker
+            elif found.value is not None:  # an execution that has lost the run was quicker
                 return Called(found.value, "elsewhere", doubtful=key in self._doubts)
             elif found.queued:
                 answered = await self._calls.wait(run_id, key, work)
@@ -147,6 +147,7 @@ class ClusterJournal:
                 made = "here" if answered.here else "elsewhere"
                 doubtful = answered.twice or key in self._doubts
                 return Called(answered.value, made, doubtful=doubtful)
+            await self._runs.check(self.claim)
             found = await self._calls.look(run_id, key)
 
     def _given(self, call: Call) -> JSONObject:

@@ -207,6 +207,11 @@ class RunTable:
                 row["key"]: Own(row["input_hash"], row["value"]) for row in await found.fetchall()
             }
 
+    async def check(self, claim: Claim) -> None:
+        """Raise LeaseLost or RunCancelled unless the run is still this execution's."""
+        async with self._database.transaction() as db:
+            await self._check(db, claim)
+
     async def doubt(self, claim: Claim, key: str) -> dict[str, int]:
         """Note that a question was begun and left no answer; all such by their keys, with it."""
         async with self._database.transaction() as db:

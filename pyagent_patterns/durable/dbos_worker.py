@@ -55,6 +55,12 @@ _PEERS: Final = """
     FROM pyagent.worker WHERE id <> %(own)s AND (%(only)s::text IS NULL OR id = %(only)s)
         AND extract(epoch FROM pg_postmaster_start_time()) < pyagent.now() - %(starting)s"""
 
+# Only while it is that session that has the lock, not a peer that is just taking over.
+_END_SESSION: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = %(backend)s
+        AND (classid::bigint << 32) | objid::bigint = pyagent.lock_of(%(id)s)"""
+
 
 class Worker:
     """This process as a worker, from `join` to `leave`."""
@@ -92,10 +98,13 @@ class Worker:
     async def leave(self) -> None:
         """Let what is being answered be recorded, give up the runs, and stop."""
         self._leaving = True
-        await self._calls.settle(_SETTLE)
+        with suppress(JournalError):
+            await self._calls.settle(_SETTLE)
         for holder in self._held.values():
             if isinstance(holder, ClusterJournal):
                 holder.going_on = True
+                if holder.task not in self._driving:
+                    holder.lose(JournalError("the cluster was closed while the run went on"))
         for task in self._driving:
             task.cancel()
         if self._driving:
@@ -219,7 +228,7 @@ class Worker:
                     await self._take_over(db, peer["id"])
                 elif peer["is_silent"]:
                     logger.warning("worker %s is silent: ending its session", peer["id"])
-                    await db.execute("SELECT pg_terminate_backend(%s)", (peer["backend"],))
+                    await db.execute(_END_SESSION, peer)
 
     async def _take_over(self, db: Connection, peer: str) -> None:
         """Go on with what a dead worker had, whose lock `db` has; nobody else does so meanwhile."""

@@ -21,22 +21,27 @@ import pytest
 pytest.importorskip("dbos")
 
 from pyagent_patterns.durable.dbos import Cluster, Limit
+from pyagent_patterns.durable.dbos_database import Address, Database
+from pyagent_patterns.durable.dbos_runs import RunTable
 from pyagent_patterns.errors import (
     AgentError,
     InputChanged,
     JournalError,
+    LeaseLost,
     PyAgentError,
     RunBusyError,
     RunCancelled,
     RunSuspended,
     UnknownRunError,
 )
+from pyagent_patterns.journal import RunEnd
 from pyagent_patterns.run import RunContext
 from pyagent_patterns.testing import capture_trace
 from pyagent_providers import semconv
 from pyagent_providers.types import JSONObject
 from tests.durable import cluster_teams
 from tests.durable.cluster_teams import Approved, Each, agent, asked, each, log
+from tests.durable.clusters import ROOT, Process, until
 from tests.durable.postgres import LocalPostgres, missing
 
 if lacking := missing():
@@ -44,7 +49,6 @@ if lacking := missing():
 
 TEAMS = "tests.durable.cluster_teams"
 QUESTION = Decimal("0.00006")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +66,6 @@ def url(server: LocalPostgres) -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(cluster_teams.FOLDER, str(tmp_path))
     return tmp_path
-
-
-class Process:
-    """A worker process; what it wrote besides `ready` is its `output` when it has ended."""
-
-    def __init__(self, url: str, *options: str, path: Path | None = None) -> None:
-        command = [sys.executable, "-m", "tests.durable.cluster_worker", url, *options]
-        known = {**os.environ, "PYTHONPATH": str(path)} if path else None
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=known,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.pid = self._process.pid
-        self.output = ""
-
-    def await_ready(self) -> None:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line == "ready\n", line + self._process.stdout.read()
-
-    def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self._process.poll() is None:
-            self.send(signal.SIGCONT)
-            self.send(number)
-        if self._process.stdout is not None and not self._process.stdout.closed:
-            self.output = self._process.communicate()[0]
 
 
 @pytest.fixture
@@ -119,12 +90,6 @@ async def worker(url: str, *limits: Limit) -> AsyncIterator[Cluster]:
         yield cluster
         working.cancel()
         await asyncio.wait([working])
-
-
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def ended(cluster: Cluster, run_id: str) -> dict[str, object]:
@@ -216,6 +181,22 @@ async def test_a_worker_that_is_told_to_stop_loses_no_answer_that_is_being_paid_
         result = await ended(cluster, "r")
     assert result["resumed"] == {"execution": 2, "replayed": 1, "doubtful": []}
     assert asked() == ["300ms", "last"]
+
+
+async def test_it_loses_no_answer_that_it_is_getting_for_another_worker_s_run_either(
+    url: str, start: Callable[..., Process]
+) -> None:
+    workers = [start("15", "stub=1"), start("15", "stub=1")]
+    for process in workers:
+        process.await_ready()
+    async with Cluster(url) as cluster:
+        await cluster.submit(f"{TEAMS}:each", "700ms", run_id="r")
+        await until(lambda: asked("700ms"))
+        [taker] = [process for process in workers if process.pid == log()[0].process]
+        taker.stop(signal.SIGTERM)
+        result = await ended(cluster, "r")
+    assert asked() == ["700ms", "last"]
+    assert "'doubtful': ['" not in str(result["resumed"])
 
 
 async def test_a_frozen_worker_loses_its_runs_after_the_lease_and_then_changes_nothing(
@@ -418,6 +399,35 @@ async def test_a_signal_may_come_before_the_wait_and_is_taken_once(url: str) -> 
         assert (await ended(cluster, "r"))["output"] == "re: final 1"
         with pytest.raises(JournalError, match="run 'r' is completed; it takes no signals"):
             await cluster.signal("r", "yes", 3)
+
+
+async def test_a_signal_that_comes_while_the_run_is_being_suspended_is_not_missed(url: str) -> None:
+    """Between its look for the signal and its record that it waits: on the tables themselves."""
+    database = Database(Address(url))
+    runs = RunTable(database)
+    await runs.submit("r", "m:team", "task")
+    [claim] = await runs.claim_due("worker", 1)
+    assert await runs.take_signal(claim, "signal:0", "yes") is None
+    await runs.signal("r", "yes", 1)
+    end = RunEnd(status="suspended", waiting_for=("yes",))
+    await runs.end(claim, end, calls=1, going_on=False)
+    [again] = await runs.claim_due("worker", 1)
+    assert again.execution == 2
+    with pytest.raises(LeaseLost):
+        await runs.end(claim, end, calls=1, going_on=False)
+    await database.close()
+
+
+async def test_closing_the_cluster_ends_a_run_that_is_executed_here(url: str) -> None:
+    async with Cluster(url) as cluster:
+        running = asyncio.create_task(each.run("300ms", run_id="r", durable=cluster))
+        await until(lambda: asked("300ms"))
+    with pytest.raises(JournalError, match="the cluster was closed"):
+        await running
+    async with Cluster(url) as cluster:
+        result = await each.run("300ms", run_id="r", durable=cluster)
+    assert result.resumed is not None
+    assert (result.resumed.replayed, result.resumed.doubtful) == (1, ())
 
 
 async def test_a_run_wakes_when_its_time_has_come(url: str) -> None:
