@@ -111,6 +111,7 @@ class Engine(Protocol):
     name: ClassVar[str]
     kills: ClassVar[int]
     window: ClassVar[float]
+    lanes: ClassVar[int]  # stores in use at once; their processes mostly wait
     lacks: ClassVar[Mapping[Row, str]]
 
     def __init__(self, address: str, lease: float) -> None: ...
@@ -154,6 +155,7 @@ class LocalEngine:
     name = "local"
     kills = 200
     window = 0.05
+    lanes = 72
     lacks: ClassVar[Mapping[Row, str]] = {}
 
     def __init__(self, address: str, lease: float) -> None:

@@ -30,6 +30,7 @@ class DbosEngine:
     name = "dbos"
     kills = 100
     window = 0.15
+    lanes = 8  # each process has connections to the server, and takes its time to start
     lacks: ClassVar[Mapping[Row, str]] = {
         "1000_suspended_runs": "a worker gives signs of life, and looks at its queues, however many"
         " runs it has; tests/durable/test_dbos.py has a test of suspended runs",

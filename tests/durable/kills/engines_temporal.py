@@ -38,6 +38,7 @@ class TemporalEngine:
 
     name = "temporal"
     kills = 100
+    lanes = 8
     window = 1.0  # no limit: storing takes its server as long as some calls take
     lacks: ClassVar[Mapping[Row, str]] = {
         "random_moments": _OWN,

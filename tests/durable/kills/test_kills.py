@@ -13,7 +13,6 @@ from . import provider, teams
 from .processes import Child
 from .suite import Killer, Suite, many
 
-LANES = 72  # stores in use at once; their processes mostly wait
 AS_IN_LIFE = (0.6, 3.6)  # seconds of a call: many times what storing its answer takes
 SHORT_LEASE = 0.5
 
@@ -36,7 +35,7 @@ async def test_random_moments(suite: Suite) -> None:
             await diamond(suite, address, run_id, at_random, latency=AS_IN_LIFE)
 
     async with asyncio.TaskGroup() as lanes:
-        for number in range(min(LANES, wanted)):
+        for number in range(min(suite.engine.lanes, wanted)):
             lanes.create_task(lane(number))
     suite.check(window=suite.engine.window)
 
