@@ -21,7 +21,7 @@ from typing import Final, Self, cast
 
 from pyagent_patterns import ledger
 from pyagent_patterns.errors import PyAgentError, RunCancelled
-from pyagent_patterns.journal import Journal, RunStart, Status
+from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
 from pyagent_providers.types import JSONObject, JSONValue
 
 try:
@@ -33,7 +33,7 @@ except ModuleNotFoundError as missing:
 
 from .dbos_database import Address, Database
 from .dbos_looking import Looking
-from .dbos_runs import FINISHED, Row, RunTable
+from .dbos_runs import Row, RunTable
 from .dbos_worker import LEASE, Worker
 from .views import CallView, RunDetail, RunView, waiting
 

@@ -17,20 +17,21 @@ from pyagent_patterns.errors import (
     RunCancelled,
     UnknownRunError,
 )
-from pyagent_patterns.journal import Call, RunEnd, RunStart, Status
+from pyagent_patterns.journal import FINISHED, Call, RunEnd, RunStart, Status
 from pyagent_providers.types import JSONValue
 
 from .dbos_database import Connection, Database
 from .values import LIMIT
 
-FINISHED: Final = ("completed", "partial", "failed", "cancelled")
 CHANNEL: Final = "pyagent_due"  # notified when a run is there to be executed
 
 encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 Row = dict[str, Any]
 
 _TAKE: Final = """
-    UPDATE pyagent.run SET status = 'running', execution = execution + 1, owner = %(owner)s,
+    UPDATE pyagent.run SET execution = execution + 1, owner = %(owner)s,
+        -- One that has its result is only told again: nothing can become of it but what it is.
+        status = CASE WHEN status IN ('completed', 'partial') THEN status ELSE 'running' END,
         team = coalesce(%(team)s, team), due = NULL, wake_at = NULL, waiting_for = '[]',
         error = NULL, updated = pyagent.now()
     WHERE id = ANY(%(ids)s) RETURNING *"""
@@ -263,6 +264,16 @@ class RunTable:
 
     async def end(self, claim: Claim, end: RunEnd, *, calls: int, going_on: bool) -> None:
         """How the execution ended. With `going_on` another one may follow at once."""
+        if end.status == "running":  # cut off: it is as it was when it was claimed
+            async with self._database.transaction() as db:
+                await self._check(db, claim)
+                await db.execute(
+                    "UPDATE pyagent.run SET owner = NULL, updated = pyagent.now() WHERE id = %s",
+                    (claim.run_id,),
+                )
+                if going_on:
+                    await self._make_due(db, claim.run_id)
+            return
         result = None if end.result is None else stored_json("the result", end.result)
         totals = end.result or {}
         usage = cast("dict[str, int]", totals.get("usage") or {})
@@ -288,7 +299,7 @@ class RunTable:
                     "id": claim.run_id,
                 },
             )
-            if going_on or (end.waiting_for and await self._is_there(db, claim, end.waiting_for)):
+            if end.waiting_for and await self._is_there(db, claim, end.waiting_for):
                 await self._make_due(db, claim.run_id)
 
     async def fail(self, claim: Claim, error: str) -> None:

@@ -483,9 +483,11 @@ async def test_a_changed_question_is_refused_by_its_key(url: str) -> None:
             return await ctx.child("last").ask(self._agent, "edited", phase="synthesis")
 
     async with Cluster(url) as cluster:
-        await each.run("a", run_id="r", durable=cluster)
+        output = (await each.run("a", run_id="r", durable=cluster)).output
         with pytest.raises(InputChanged, match="'last/ask:0'"):
             await Edited(agent).run("a", run_id="r", durable=cluster)
+        kept = await cluster.get("r")  # the edit does not undo what it has
+        assert (kept.run.status, kept.run.is_owned, kept.output) == ("completed", False, output)
         with pytest.raises(InputChanged, match="'task'"):
             await each.run("b", run_id="r", durable=cluster)
 
