@@ -9,9 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
-from typing import ClassVar, cast
-
-from pyagent_providers.types import JSONObject
+from typing import ClassVar
 
 from .agent import Agent
 from .asking import Labels
@@ -128,7 +126,7 @@ class Pattern(ABC):
         run = Run(record=record, journal=journal, retry=self.retry, labels=self._labels)
         try:
             result = record.result(await self._execute(RunContext(run), task))
-            await journal.end(RunEnd(status=result.status, result=_json(result)))
+            await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
             stopped_by = await _stop(error, journal, record)
             if stopped_by is error:
@@ -167,12 +165,8 @@ def _end(error: BaseException, record: RunRecord) -> RunEnd:
     if isinstance(error, Suspend):
         return RunEnd(status="suspended", wake_at=error.until, waiting_for=error.signals)
     if isinstance(error, Exception) and not isinstance(error, JournalError | InputChanged):
-        return RunEnd(status="failed", result=_json(record.result(None)), error=str(error))
+        return RunEnd(status="failed", shows=record.result(None), error=str(error))
     return RunEnd(status="running")
-
-
-def _json(result: Result) -> JSONObject:
-    return cast(JSONObject, result.to_dict())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, Protocol
 
 from pyagent_providers.types import JSONObject, JSONValue
@@ -21,14 +22,34 @@ Status = Literal["running", "suspended", "completed", "partial", "failed", "canc
 FINISHED: Final[tuple[Status, ...]] = ("completed", "partial", "failed", "cancelled")
 
 
-@dataclass(frozen=True, slots=True)
+class AsJSON(Protocol):
+    """What a journal can keep. It is made JSON of when it is kept, if it is."""
+
+    def to_dict(self) -> JSONObject: ...
+
+
+class Given(AsJSON, Protocol):
+    """What a call is made with. `input_hash` changes with anything that could change the value."""
+
+    @property
+    def input_hash(self) -> str: ...
+
+
+@dataclass(frozen=True)
 class Call:
-    """One call as a journal sees it. `input_hash` changes with anything that could change it."""
+    """One call as a journal sees it."""
 
     key: str
     activity: str
-    input: JSONObject
-    input_hash: str
+    given: Given
+
+    @cached_property
+    def input(self) -> JSONObject:
+        return self.given.to_dict()
+
+    @cached_property
+    def input_hash(self) -> str:
+        return self.given.input_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +80,19 @@ class RunStart:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How one execution of a run ended, and what it had to show, as JSON."""
+    """How one execution of a run ended, and what it had to show."""
 
     status: Status
-    result: JSONObject | None = None
+    shows: AsJSON | None = None
     error: str | None = None
     wake_at: float | None = None  # Unix time, for a suspended run that waits for it
     waiting_for: tuple[str, ...] = ()  # names of signals
+
+    @cached_property
+    def result(self) -> JSONObject | None:
+        return None if self.shows is None else self.shows.to_dict()
 
 
 class Suspend(BaseException):
@@ -156,7 +181,7 @@ class _MemoryRun:
     def __init__(self, start: RunStart) -> None:
         self.execution = 0
         self._start = start
-        self._inputs: dict[str, str] = {}
+        self._calls: dict[str, Call] = {}
         self._values: dict[str, JSONObject] = {}
 
     @property
@@ -164,8 +189,8 @@ class _MemoryRun:
         return self._start.traceparent if self.execution > 1 else None
 
     async def call(self, call: Call, work: Work) -> Called:
-        known = self._inputs.setdefault(call.key, call.input_hash)
-        if known != call.input_hash:
+        known = self._calls.setdefault(call.key, call)
+        if known is not call and known.input_hash != call.input_hash:
             raise InputChanged(self._start.run_id, call.key)
         value = self._values.get(call.key)
         if value is not None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from pyagent_providers.base import Usage
 from pyagent_providers.hostile import shown
+from pyagent_providers.types import JSONObject
 
 from . import ledger
 from .ledger import CallRecord, CostKey
@@ -63,9 +64,9 @@ class Outcome:
     def ended_at(self) -> float | None:
         return self.calls[-1].started_at + self.calls[-1].seconds if self.calls else None
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JSONObject:
         return {
-            **self.assignment.to_dict(),
+            **cast(JSONObject, self.assignment.to_dict()),
             "status": self.status,
             "output": self.output,
             "error": self.error,
@@ -90,7 +91,7 @@ class Resumed:
     replayed: int
     doubtful: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JSONObject:
         return {
             "execution": self.execution,
             "replayed": self.replayed,
@@ -151,7 +152,7 @@ class Result:
         """
         return ledger.cost_by(self.calls, key)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JSONObject:
         """The whole result as JSON values: money as decimal strings, times as ISO 8601 UTC."""
         return {
             "pattern": self.pattern,
@@ -165,7 +166,7 @@ class Result:
             "started_at": _iso(self.started_at),
             "duration_seconds": self.duration_seconds,
             "resumed": None if self.resumed is None else self.resumed.to_dict(),
-            "metadata": dict(self.metadata),
+            "metadata": cast(JSONObject, dict(self.metadata)),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
             "calls": [call.to_dict() for call in self.calls],
         }

@@ -53,6 +53,22 @@ class Run:
     labels: Labels
 
 
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What other work than a question is given."""
+
+    activity: str
+    value: JSONValue
+
+    def to_dict(self) -> JSONObject:
+        return {"input": self.value}
+
+    @property
+    def input_hash(self) -> str:
+        text = json.dumps(self.value, sort_keys=True)
+        return hashlib.sha256(f"{self.activity}\0{text}".encode()).hexdigest()
+
+
 class _OneAtATime:
     """The block in which a scope makes a call."""
 
@@ -191,9 +207,7 @@ class RunContext:
         labels = labels_of(question, self._run.labels)
         asking = Asking(question, labels, self._run.retry, self._settle)
         try:
-            called = await self._run.journal.call(
-                Call(key, "ask", question.to_dict(), question.input_hash), asking.ask
-            )
+            called = await self._run.journal.call(Call(key, "ask", question), asking.ask)
         finally:
             asking.count()
         self.record.called(key, called)
@@ -227,14 +241,12 @@ class RunContext:
     async def _recorded(
         self, key: str, activity: str, input: JSONValue, work: Callable[[], Awaitable[JSONValue]]
     ) -> Called:
-        text = json.dumps(input, sort_keys=True)
-
         async def value() -> JSONObject:
             # What is given back is what JSON makes of it, as it will be on a replay.
             return {"value": json.loads(json.dumps(await work()))}
 
-        given = hashlib.sha256(f"{activity}\0{text}".encode()).hexdigest()
-        called = await self._run.journal.call(Call(key, activity, {"input": input}, given), value)
+        call = Call(key, activity, _Input(activity, input))
+        called = await self._run.journal.call(call, value)
         self.record.called(key, called)
         return called
 

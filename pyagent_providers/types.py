@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -119,10 +119,15 @@ class Usage:
         )
 
     def to_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in _USAGE_FIELDS}
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cache_read_tokens": self.cache_read_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "cache_write_1h_tokens": self.cache_write_1h_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
 
-
-_USAGE_FIELDS = tuple(f.name for f in fields(Usage))
 
 PriceSource = Literal[
     "provider",  # the provider or gateway said what it charged

@@ -27,9 +27,10 @@ from pyagent_patterns.errors import (
 from pyagent_patterns.events import Event, StepEnded, StepStarted
 from pyagent_patterns.run import RunContext
 from pyagent_patterns.testing import capture_trace
-from pyagent_providers import semconv
+from pyagent_providers import Completion, semconv
 from pyagent_providers.errors import AuthenticationError, OverloadedError
 from pyagent_providers.testing import Answer, ScriptedLLM, Step
+from pyagent_providers.types import Request
 from tests.patterns.teams import PRICE, item, plan_text, questions, scripted, team
 
 PLAN = plan_text(item("a", id="x"), item("b", id="y", depends_on=["x"]))
@@ -50,6 +51,19 @@ async def cut_off(
         await asyncio.sleep(0.002)
     running.cancel()
     await asyncio.wait([running])
+
+
+class Held(ScriptedLLM):
+    """Answers like a worker of `team` when it is let go."""
+
+    def __init__(self, worker: str, answer: str) -> None:
+        super().__init__([answer], model=f"{worker}-model", price=PRICE)
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def _complete(self, request: Request) -> Completion:
+        self.asked.set()
+        await self.let_go.wait()
+        return await super()._complete(request)
 
 
 def hanging(worker: str, answers: Mapping[str, list[Answer | Step]]) -> OrchestratorWorkers:
@@ -141,14 +155,15 @@ async def test_a_replay_is_a_trace_of_its_own_linked_to_the_first(file: Path) ->
 
 
 async def test_a_run_that_goes_on_is_not_begun_a_second_time(file: Path) -> None:
-    crew = team([PLAN], {"a": [Step("alpha", delay=0.1)], "b": ["beta"]})
+    a = Held("a", "alpha")
+    crew = team([PLAN], {"a": a, "b": ["beta"]})
     with Runs(file) as runs, Runs(file) as others:
         running = asyncio.create_task(crew.run("the task", run_id="r", durable=runs))
-        while not scripted(crew.workers["a"]).requests:
-            await asyncio.sleep(0.002)
+        await a.asked.wait()
         with pytest.raises(RunBusyError, match="run 'r' is going on"):
             await others.resume("r", team([], {"a": [], "b": []}))
         assert await others.resume_all() == {}
+        a.let_go.set()
         assert (await running).status == "completed"
 
 
@@ -185,14 +200,15 @@ async def test_the_run_of_a_dead_process_is_taken_over_at_once(file: Path) -> No
 
 
 async def test_a_silent_owner_loses_its_run_and_what_it_does_then_is_refused(file: Path) -> None:
-    slow = team([PLAN], {"a": [Step("alpha", delay=0.3)], "b": ["beta"]})
+    a = Held("a", "alpha")
+    slow = team([PLAN], {"a": a, "b": ["beta"]})
     with Runs(file, lease=0.1) as silent, Runs(file) as peer:
         silent._leases.operation = lambda connection: None  # as if the process were stopped
         running = asyncio.create_task(slow.run("the task", run_id="r", durable=silent))
-        while not scripted(slow.workers["a"]).requests:
-            await asyncio.sleep(0.002)
+        await a.asked.wait()
         await asyncio.sleep(0.12)
         result = await peer.resume("r", team([], {"a": ["alpha of the peer"], "b": ["beta"]}))
+        a.let_go.set()
         assert result.outcomes[0].output == "alpha of the peer"
         with pytest.raises(LeaseLost, match="taken over by another process") as lost:
             await running
@@ -205,12 +221,14 @@ async def test_a_silent_owner_loses_its_run_and_what_it_does_then_is_refused(fil
 
 
 async def test_the_lease_of_a_run_that_takes_long_is_renewed(file: Path) -> None:
-    crew = team([PLAN], {"a": [Step("alpha", delay=0.25)], "b": ["beta"]})
-    with Runs(file, lease=0.1) as runs, Runs(file) as others:
+    a = Held("a", "alpha")
+    crew = team([PLAN], {"a": a, "b": ["beta"]})
+    with Runs(file, lease=0.2) as runs, Runs(file) as others:
         running = asyncio.create_task(crew.run("the task", run_id="r", durable=runs))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.3)
         with pytest.raises(RunBusyError):
             await others.resume("r", team([], {"a": [], "b": []}))
+        a.let_go.set()
         assert (await running).status == "completed"
 
 
