@@ -1,4 +1,4 @@
-"""Put one question to one agent: attempt after attempt, within one span.
+"""Put one question to one agent, within one span.
 
 It needs nothing of the run but what the question says, so that a worker process on another
 machine can do it for a run that goes on elsewhere.
@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import cast
 
-from pyagent_providers.base import Completion, Cost, OutputSchema
-from pyagent_providers.errors import ProviderError
+from pyagent_providers.base import OutputSchema
+from pyagent_providers.errors import ContentRefusedError, EmptyAnswerError
 from pyagent_providers.semconv import Phase
-from pyagent_providers.telemetry import error_type
 from pyagent_providers.types import JSONObject
 
 from .agent import Agent
-from .errors import AgentError
-from .ledger import CallRecord, CallStatus
-from .retry import RetryPolicy
-from .telemetry import AgentLabels, AgentSpan, count
+from .attempts import NOBODY, Attempts, Watch
+from .errors import AgentError, FailureKind, agent_error
+from .ledger import CallRecord
+from .policy import Policy
+from .purse import Purse, Refused
+from .telemetry import AgentLabels, AgentSpan, count, count_rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,10 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question to one agent, and where in the run it is asked."""
+    """One question to one agent, and where in the run it is asked.
+
+    `closing` is the one that writes the answer. `seconds` are left for it with all its attempts.
+    """
 
     run_id: str
     pattern: str
@@ -48,6 +50,8 @@ class Question:
     phase: Phase
     schema: OutputSchema | None
     task: Assigned | None
+    closing: bool = False
+    seconds: float | None = None
 
     @property
     def task_id(self) -> str | None:
@@ -59,6 +63,19 @@ class Question:
         schema = "" if self.schema is None else self.schema.text
         content = "\0".join((self.agent.fingerprint, schema, self.prompt))
         return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
+
+    def confidence_in(self, answer: str) -> float | None:
+        """The `confidence` in an answer, where the agent's own schema has one: from 0 to 1."""
+        schema = self.agent.output_schema
+        if schema is None or schema is not self.schema:
+            return None
+        if "confidence" not in cast("Mapping[str, object]", schema.schema.get("properties", {})):
+            return None
+        try:
+            confidence = json.loads(answer)["confidence"]
+            return float(confidence) if 0 <= confidence <= 1 else None
+        except (ValueError, TypeError, KeyError):
+            return None
 
     def to_dict(self) -> JSONObject:
         """Everything that was asked, as JSON; `fingerprint` stands for the agent as it was."""
@@ -72,6 +89,7 @@ class Question:
             "task_id": self.task_id,
             "depends_on": () if self.task is None else self.task.depends_on,
             "prompt": self.prompt,
+            "seconds": self.seconds,
             "schema": None
             if schema is None
             else {"name": schema.name, "schema": schema.schema, "strict": schema.strict},
@@ -100,6 +118,7 @@ class Question:
             agent=agent,
             prompt=cast(str, stored["prompt"]),
             phase=cast(Phase, stored["phase"]),
+            seconds=cast("float | None", stored.get("seconds")),
             schema=None if schema is None else OutputSchema(**schema),  # pyright: ignore[reportArgumentType]
             task=None
             if task_id is None
@@ -109,16 +128,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a question was answered, or failed, as a journal keeps it."""
+    """How a question was answered, or failed and why, as a journal keeps it."""
 
     text: str | None
     error: str | None
+    kind: FailureKind | None
     calls: tuple[CallRecord, ...]
 
     def to_dict(self) -> JSONObject:
         return {
             "text": self.text,
             "error": self.error,
+            "kind": self.kind,
             "calls": [call.to_dict() for call in self.calls],
         }
 
@@ -131,12 +152,12 @@ class Reply:
         return cls(
             text=cast("str | None", stored["text"]),
             error=cast("str | None", stored["error"]),
+            kind=cast("FailureKind | None", stored["kind"]),
             calls=tuple(call.as_replayed() if replayed else call for call in calls),
         )
 
 
 Labels = dict[tuple[Agent, Phase], AgentLabels]
-OnAttempt = Callable[[CallRecord, "float | None"], None]
 
 
 def labels_of(question: Question, known: Labels) -> AgentLabels:
@@ -149,25 +170,22 @@ def labels_of(question: Question, known: Labels) -> AgentLabels:
 
 
 class Asking:
-    """A question being asked. `calls` has an entry for every attempt that was made so far.
+    """A question being asked, within the policy and, where there is one, the purse of its run."""
 
-    `on_attempt` is told of each as it ends, with the seconds until the next, None without one.
-    """
-
-    __slots__ = ("_labels", "_on_attempt", "_question", "_retry", "calls", "error", "reply")
+    __slots__ = ("_attempts", "_labels", "_question", "error", "reply")
 
     def __init__(
         self,
         question: Question,
         labels: AgentLabels,
-        retry: RetryPolicy,
-        on_attempt: OnAttempt = lambda call, retry_in: None,
+        policy: Policy,
+        *,
+        purse: Purse | None = None,
+        watch: Watch = NOBODY,
     ) -> None:
         self._question = question
         self._labels = labels
-        self._retry = retry
-        self._on_attempt = on_attempt
-        self.calls: list[CallRecord] = []
+        self._attempts = Attempts(question, policy, purse, watch)
         self.reply: Reply | None = None
         self.error: AgentError | None = None
 
@@ -175,58 +193,44 @@ class Asking:
         """Ask until there is an answer, or no sense in asking again: a `Reply`, as JSON.
 
         A failure is a reply too; `error` is then what to raise. Raises nothing of its own, but
-        a cancellation goes through, its attempt on `calls`.
+        a cancellation goes through, its attempt in the ledger.
         """
         try:
-            with self._span() as span:
-                self.reply = await self._attempts(span)
+            with agent_span(self._question, self._labels, replayed=False) as span:
+                span.calls = self._attempts.calls
+                self.reply = await self._answer()
         except AgentError as error:
             self.error = error
-            self.reply = Reply(None, error.reason, tuple(self.calls))
+            self.reply = Reply(None, error.reason, error.kind, tuple(self._attempts.calls))
         return self.reply.to_dict()
 
     def count(self) -> None:
         """Count what was paid in the metrics: once, when it is on record or never will be."""
-        count(self._labels, self.calls)
+        count(self._labels, self._attempts.calls)
+        if self.error is not None and self.error.kind == "budget":
+            count_rejection(self._labels)
 
-    async def _attempts(self, span: AgentSpan) -> Reply:
-        agent, question = self._question.agent, self._question
-        messages = agent.messages(question.prompt)
-        for attempt in itertools.count(1):
-            completion: Completion | None = None
-            failure: BaseException | None = None
-            pause: float | None = None
-            started_at, clock = time.time(), time.perf_counter()
-            try:
-                completion = await agent.llm.complete(
-                    messages, schema=question.schema, sampling=agent.sampling
-                )
-            except Exception as error:
-                failure = error
-                pause = self._retry.pause(error, attempt)
-            except BaseException as stop:  # cancelled: it may have been billed, so it is settled
-                failure = stop
-                raise
-            finally:
-                seconds = time.perf_counter() - clock
-                call = _call(question, attempt, completion, failure, started_at, seconds)
-                self.calls.append(call)
-                span.settled(call)
-                self._on_attempt(call, pause)
-            if completion is not None:
-                return Reply(completion.text, None, tuple(self.calls))
-            if pause is None:
-                tries = f"{attempt} attempts failed, the last with " if attempt > 1 else ""
-                raise AgentError(
-                    f"{tries}{type(failure).__name__}: {failure}",
-                    agent=agent.name,
-                    model=agent.llm.model,
-                ) from failure
-            await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+    async def _answer(self) -> Reply:
+        limit = asyncio.timeout(self._question.seconds)
+        try:
+            async with limit:
+                completion = await self._attempts.answer()
+        except Exception as failure:
+            raise self._error(failure, too_late=limit.expired()) from failure
+        return Reply(completion.text, None, None, tuple(self._attempts.calls))
 
-    def _span(self) -> AgentSpan:
-        return agent_span(self._question, self._labels, replayed=False)
+    def _error(self, failure: Exception, *, too_late: bool) -> AgentError:
+        agent, calls = self._question.agent, self._attempts.calls
+        kind = "timeout" if too_late else _kind_of(failure)
+        if kind == "budget":
+            reason = str(failure)
+        elif kind == "timeout":
+            reason = f"there was no answer within {self._question.seconds:.3g} s, the assignment's"
+        else:
+            tries = f"{len(calls)} attempts failed, the last with " if len(calls) > 1 else ""
+            reason = f"{tries}{type(failure).__name__}: {failure}"
+        model = calls[-1].requested_model if calls else agent.llm.model
+        return agent_error(reason, agent=agent.name, model=model, kind=kind)
 
 
 def agent_span(question: Question, labels: AgentLabels, *, replayed: bool) -> AgentSpan:
@@ -241,49 +245,13 @@ def agent_span(question: Question, labels: AgentLabels, *, replayed: bool) -> Ag
     )
 
 
-def _call(
-    question: Question,
-    attempt: int,
-    completion: Completion | None,
-    failure: BaseException | None,
-    started_at: float,
-    seconds: float,
-) -> CallRecord:
-    """The ledger's entry for one attempt, whatever became of it."""
-    llm = question.agent.llm
-    status: CallStatus = "ok"
-    if failure is not None:
-        status = "failed" if isinstance(failure, Exception) else "cancelled"
-        if isinstance(failure, ProviderError):
-            completion = failure.completion  # what arrived of a failed answer is paid for too
-    cost = completion.cost if completion is not None else _cost_without_answer(failure)
-    return CallRecord(
-        step=question.step,
-        attempt=attempt,
-        phase=question.phase,
-        agent=question.agent.name,
-        task_id=question.task_id,
-        provider=llm.provider,
-        requested_model=llm.model,
-        model=(completion and completion.model) or llm.model,
-        status=status,
-        usage=completion and completion.usage,
-        cost=cost and cost.usd,
-        price_source=cost and cost.source,
-        price_version=cost and cost.version,
-        error=None if failure is None else error_type(failure),
-        finish_reason=completion and completion.finish_reason,
-        response_id=completion and completion.response_id,
-        started_at=started_at,
-        seconds=seconds,
-    )
-
-
-def _cost_without_answer(failure: BaseException | None) -> Cost | None:
-    """A refusal at the door is free; what broke on the way may have been billed: unpriced."""
-    if isinstance(failure, ProviderError) and not failure.billable:
-        return _NOT_BILLED
-    return None
-
-
-_NOT_BILLED = Cost(Decimal(0), "not-billed")
+def _kind_of(failure: Exception) -> FailureKind:
+    match failure:
+        case Refused():
+            return "budget"
+        case EmptyAnswerError():
+            return "empty"
+        case ContentRefusedError():
+            return "refused"
+        case _:
+            return "failed"

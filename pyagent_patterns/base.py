@@ -9,21 +9,54 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 from .agent import Agent
 from .asking import Labels
-from .errors import InputChanged, JournalError, RunSuspended
+from .budget import Budget
+from .errors import (
+    AgentError,
+    InputChanged,
+    JournalError,
+    PlanError,
+    RunAborted,
+    RunSuspended,
+    RunTimeoutError,
+    WorkersFailedError,
+)
 from .events import Observer
+from .funding import purse_of
 from .journal import Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
+from .policy import OnError, Policy
 from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Run, RunContext
+from .standing_in import hand_over
 from .telemetry import PatternSpan
+from .timeouts import NO_TIMEOUTS, Timeouts
+from .traffic import SHARED, Traffic
 
-__all__ = ["Agent", "Outcome", "Pattern", "Result", "RetryPolicy"]
+__all__ = ["Agent", "Budget", "Outcome", "Pattern", "Policies", "Result", "RetryPolicy", "Timeouts"]
+
+
+class Policies(TypedDict, total=False):
+    """What every pattern can be told about failure, time and money.
+
+    `retry`, `timeouts` and `on_error` hold for agents without their own: see
+    `pyagent_patterns.policy`. `budget` holds in every run, beside one that `run` is given.
+    `degrade_to` are simpler patterns or single agents, tried in turn when a run fails: they are
+    given the task and all work that is done. `traffic` has the rate limits and circuit breakers;
+    all patterns share one unless they are given their own.
+    """
+
+    retry: RetryPolicy | None
+    timeouts: Timeouts | None
+    on_error: OnError
+    budget: Budget | None
+    degrade_to: Sequence[Agent | Pattern]
+    traffic: Traffic | None
 
 
 class Pattern(ABC):
@@ -36,15 +69,28 @@ class Pattern(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, *, retry: RetryPolicy | None = None) -> None:
-        self.retry = retry or RetryPolicy()
+    def __init__(self, **policies: Unpack[Policies]) -> None:
+        self.policy = Policy(
+            retry=policies.get("retry") or RetryPolicy(),
+            timeouts=policies.get("timeouts") or NO_TIMEOUTS,
+            on_error=policies.get("on_error", "partial"),
+            traffic=policies.get("traffic") or SHARED,
+        )
+        self.budget = policies.get("budget")
+        self.degrade_to = tuple(policies.get("degrade_to", ()))
+        for stand_in in self.degrade_to:
+            if not isinstance(stand_in, Agent | Pattern):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"degrade_to must have Agents and Patterns; got {stand_in!r}")
         # Of the agents, not of any run: worked out once, on first use.
         self._labels: Labels = {}
 
     @property
     @abstractmethod
     def agents(self) -> Sequence[Agent]:
-        """Every agent the pattern may ask."""
+        """Every agent the pattern may ask, in the order in which it first does.
+
+        The last is taken to write the answer: a budget keeps enough for it.
+        """
 
     @abstractmethod
     async def _execute(self, ctx: RunContext, task: str) -> str:
@@ -57,6 +103,7 @@ class Pattern(ABC):
         on_event: Observer | None = None,
         run_id: str | None = None,
         durable: str | PathLike[str] | Store | None = None,
+        budget: Budget | None = None,
     ) -> Result:
         """Do the task. Cancelling this cancels every call in flight.
 
@@ -65,15 +112,20 @@ class Pattern(ABC):
         that has it open. Every answer is then on disk before it is used, and running again with
         the same `run_id`, or `Runs.resume`, goes on where the run stopped and pays for no finished
         call again. Without it nothing is written anywhere.
+        `budget` limits what is spent, beside the pattern's own. A run that is gone on with and is
+        given none has the one it was begun with.
 
-        Raises TypeError or ValueError for a task that is not one and ConfigurationError for an
-        agent whose model cannot be called, before anything is spent. Every exception that ends
+        Raises TypeError or ValueError for a task that is not one, ConfigurationError for an
+        agent whose model cannot be called, and BudgetError for a budget that cannot hold, before
+        anything is spent; BudgetExceeded when the budget has no room for an answer, RunAborted
+        and RunTimeoutError where the policies say so. Every exception that ends
         a run, a cancellation included, carries `.result`: all that did finish. A run with a store
         may also raise `RunSuspended`, `RunBusyError` and `JournalError`.
         """
         _check_task(task)
-        for agent in self.agents:
-            agent.llm.check()
+        for agent in self.everybody:
+            for llm in agent.llms:
+                llm.check()
         run_id = run_id or uuid.uuid4().hex
         observers = [on_event] if on_event else []
         if logger.isEnabledFor(logging.INFO):
@@ -81,7 +133,7 @@ class Pattern(ABC):
         with PatternSpan(self.name, run_id) as span, _opened(durable) as store:
             record = RunRecord(run_id=run_id, pattern=self.name, observers=observers, span=span)
             try:
-                result = await self._carry_out(task, record, span, store)
+                result = await self._carry_out(task, record, span, store, budget)
             except BaseException as error:
                 partial = record.result(None)
                 span.finished(partial)
@@ -98,6 +150,7 @@ class Pattern(ABC):
         on_event: Observer | None = None,
         run_id: str | None = None,
         durable: str | PathLike[str] | Store | None = None,
+        budget: Budget | None = None,
     ) -> Result:
         """`run`, for code that is not async.
 
@@ -105,10 +158,28 @@ class Pattern(ABC):
         """
         if _loop_is_running():
             raise RuntimeError("an event loop is running here: await run() instead of run_sync()")
-        return asyncio.run(self.run(task, on_event=on_event, run_id=run_id, durable=durable))
+        return asyncio.run(
+            self.run(task, on_event=on_event, run_id=run_id, durable=durable, budget=budget)
+        )
+
+    @property
+    def everybody(self) -> Sequence[Agent]:
+        """Every agent that a run may ask: the pattern's, their fallbacks, and who stands in."""
+        agents = list(self.agents)
+        for stand_in in self.degrade_to:
+            agents += stand_in.everybody if isinstance(stand_in, Pattern) else [stand_in]
+        for agent in agents:  # it grows meanwhile
+            if agent.fallback is not None:
+                agents.append(agent.fallback)
+        return agents
 
     async def _carry_out(
-        self, task: str, record: RunRecord, span: PatternSpan, store: Store
+        self,
+        task: str,
+        record: RunRecord,
+        span: PatternSpan,
+        store: Store,
+        budget: Budget | None,
     ) -> Result:
         """Execute the pattern on a journal, and tell that how it ended."""
         journal = await store.open(
@@ -123,9 +194,19 @@ class Pattern(ABC):
         record.goes_on(journal.execution)
         if journal.first_traceparent is not None:
             span.goes_on_from(journal.first_traceparent)
-        run = Run(record=record, journal=journal, retry=self.retry, labels=self._labels)
+        agents = self.agents
+        run = Run(
+            record=record,
+            journal=journal,
+            policy=self.policy,
+            labels=self._labels,
+            last=agents[-1] if agents else None,
+        )
         try:
-            result = record.result(await self._execute(RunContext(run), task))
+            budgets = [self.budget] if self.budget else []
+            purse = await purse_of(budgets, budget, journal, task, run.last, self.everybody)
+            ctx = RunContext(run, purse=purse)
+            result = record.result(await self._in_time(ctx, task))
             await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
             stopped_by = await _stop(error, journal, record)
@@ -133,6 +214,45 @@ class Pattern(ABC):
                 raise
             raise stopped_by from None
         return result
+
+    async def _in_time(self, ctx: RunContext, task: str) -> str:
+        """The answer, within the run's time."""
+        seconds = self.policy.timeouts.run
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await self._answer(ctx, task)
+        except TimeoutError as error:
+            if seconds is None or not limit.expired():
+                raise
+            raise RunTimeoutError(ctx.record.run_id, seconds) from error
+
+    async def _answer(self, ctx: RunContext, task: str) -> str:
+        """The pattern's answer; when it fails, that of the first who can stand in."""
+        try:
+            return await self._execute(ctx, task)
+        except _FAILURES as error:
+            failure = error
+        for n, stand_in in enumerate(self.degrade_to):
+            scope = ctx.child(f"degraded-{n}")
+            given = hand_over(task, ctx.record.outcomes)
+            try:
+                if isinstance(stand_in, Agent):
+                    answer = await scope.ask(stand_in, given, phase="synthesis")
+                else:
+                    answer = await stand_in._execute(scope.with_a_plan_of_its_own(), given)
+            except _FAILURES:
+                continue
+            ctx.record.degraded(stand_in.name)
+            return answer
+        refused = ctx.record.refusal
+        if refused is not None and refused is not failure:
+            raise refused from failure  # what it came of
+        raise failure
+
+
+# What ends a run from within, and a simpler pattern or agent may do better at.
+_FAILURES = (AgentError, PlanError, WorkersFailedError, RunAborted)
 
 
 async def _stop(error: BaseException, journal: Journal, record: RunRecord) -> BaseException:

@@ -2,6 +2,10 @@
 
 PyAgentError
 ├── AgentError             an agent got no answer after every attempt
+│   └── BudgetExceeded     the budget has no room for the call that was to be made
+├── BudgetError            a budget that cannot hold, such as for a model without a price
+├── RunAborted             an agent failed, and the policy is to stop then
+├── RunTimeoutError        the run took longer than it may
 ├── PlanError              the planner gave no valid plan, also when told what was wrong
 ├── WorkersFailedError     no assignment completed: there is nothing to synthesise
 ├── RunSuspended           the run waits for a signal or a time; nothing runs meanwhile
@@ -19,11 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from pyagent_providers.hostile import shown
 from pyagent_providers.types import JSONObject
 
 from .result import Outcome, Result
+
+FailureKind = Literal["failed", "empty", "refused", "timeout", "budget"]
 
 
 class PyAgentError(Exception):
@@ -37,13 +44,58 @@ class PyAgentError(Exception):
 
 
 class AgentError(PyAgentError):
-    """An agent got no answer. The provider's error is the `__cause__`, unless it is replayed."""
+    """An agent got no answer. The provider's error is the `__cause__`, unless it is replayed.
 
-    def __init__(self, message: str, *, agent: str, model: str) -> None:
+    `kind` says why: it "failed", or the model's answer was "empty", or it "refused"; there was no
+    "timeout" left, or no "budget". `passed_over` when what depends on it goes on without it.
+    """
+
+    def __init__(
+        self, message: str, *, agent: str, model: str, kind: FailureKind = "failed"
+    ) -> None:
         super().__init__(shown(f"agent {agent!r} ({model}): {message}"))
         self.reason = message
         self.agent = agent
         self.model = model
+        self.kind: FailureKind = kind
+        self.passed_over = False
+
+
+class BudgetExceeded(AgentError):
+    """The budget has no room for a call, and nothing under way would give any back.
+
+    It was not made. Finished work is in `result`; a greater budget for the same `run_id`, with a
+    store, goes on from there.
+    """
+
+    def __init__(self, message: str, *, agent: str, model: str) -> None:
+        super().__init__(message, agent=agent, model=model, kind="budget")
+
+
+def agent_error(message: str, *, agent: str, model: str, kind: FailureKind) -> AgentError:
+    """The error of that kind."""
+    if kind == "budget":
+        return BudgetExceeded(message, agent=agent, model=model)
+    return AgentError(message, agent=agent, model=model, kind=kind)
+
+
+class BudgetError(PyAgentError):
+    """The budget cannot be held to. Nothing was spent."""
+
+
+class RunAborted(PyAgentError):
+    """An agent failed where the policy is `on_error="abort"`. Its error is the `__cause__`."""
+
+    def __init__(self, error: AgentError) -> None:
+        super().__init__(f"the run was aborted: {error}")
+        self.agent = error.agent
+
+
+class RunTimeoutError(PyAgentError):
+    """The run took longer than `Timeouts.run` allows. Finished work is in `result`."""
+
+    def __init__(self, run_id: str, seconds: float) -> None:
+        super().__init__(f"run {run_id!r} took longer than {seconds:g} s and was stopped")
 
 
 class PlanError(PyAgentError):

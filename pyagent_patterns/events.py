@@ -31,6 +31,18 @@ class StepStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """A piece of the answer of an agent that streams; an attempt after a failure begins anew."""
+
+    run_id: str
+    step: int
+    phase: Phase
+    agent: str
+    task_id: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallSettled:
     """An attempt ended, well or not, and is in the ledger."""
 
@@ -82,6 +94,6 @@ class OutcomeSettled:
 
 
 Event: TypeAlias = (
-    "StepStarted | CallSettled | StepEnded | PlanAccepted | PlanRejected | OutcomeSettled"
+    StepStarted | TextDelta | CallSettled | StepEnded | PlanAccepted | PlanRejected | OutcomeSettled
 )
-Observer: TypeAlias = "Callable[[Event], None]"
+Observer: TypeAlias = Callable[[Event], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, Protocol
@@ -37,11 +37,12 @@ class Given(AsJSON, Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """One call as a journal sees it."""
+    """One call as a journal sees it; `here` if no other process may make it."""
 
     key: str
     activity: str
     given: Given
+    here: bool = False
 
     @cached_property
     def input(self) -> JSONObject:
@@ -114,6 +115,17 @@ class Suspend(BaseException):
         return cls(signals=signals, until=min(times, default=None))
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A call on record. `value` is None for one that was begun and left without an answer.
+
+    `input` is None where it is not kept.
+    """
+
+    input: JSONObject | None
+    value: JSONObject | None
+
+
 class Journal(Protocol):
     """One execution of one run. Every method raises `JournalError` when it cannot record."""
 
@@ -130,6 +142,13 @@ class Journal(Protocol):
     @property
     def lost(self) -> JournalError | None:
         """Why the execution was cancelled, if it was by the journal: the run is no longer its."""
+        ...
+
+    async def earlier(self, activity: str) -> Sequence[Earlier]:
+        """The calls of an activity that this run's earlier executions made, oldest first.
+
+        Of a fork, not those it was given by the run it was forked from.
+        """
         ...
 
     async def call(self, call: Call, work: Work) -> Called:
@@ -187,6 +206,13 @@ class _MemoryRun:
     @property
     def first_traceparent(self) -> str | None:
         return self._start.traceparent if self.execution > 1 else None
+
+    async def earlier(self, activity: str) -> Sequence[Earlier]:
+        return [
+            Earlier(call.input, self._values.get(key))
+            for key, call in self._calls.items()
+            if call.activity == activity
+        ]
 
     async def call(self, call: Call, work: Work) -> Called:
         known = self._calls.setdefault(call.key, call)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from .errors import AgentError, BudgetExceeded
 from .events import Event, Observer, OutcomeSettled, PlanAccepted, PlanRejected
 from .journal import Called
 from .ledger import CallRecord
@@ -22,9 +23,17 @@ class RunRecord:
     """One run's findings. A pattern reports its plan and outcomes; the door reports the calls."""
 
     def __init__(
-        self, *, run_id: str, pattern: str, observers: Sequence[Observer], span: PatternSpan
+        self,
+        *,
+        run_id: str,
+        pattern: str,
+        observers: Sequence[Observer],
+        span: PatternSpan,
+        around: RunRecord | None = None,
     ) -> None:
         self.run_id = run_id
+        self._around = around
+        self._beside: list[RunRecord] = []
         self.pattern = pattern
         self._observers = tuple(observers)
         self._span = span
@@ -33,11 +42,26 @@ class RunRecord:
         self._steps = 0
         self._calls: list[CallRecord] = []
         self._calls_of: dict[str, list[CallRecord]] = {}
+        self._confidence: dict[str, float] = {}
         self._assignments: tuple[Assignment, ...] = ()
         self._outcomes: dict[str, Outcome] = {}
         self._execution = 1
         self._replayed = 0
         self._doubtful: list[str] = []
+        self._degraded_to: str | None = None
+        self.refusal: BudgetExceeded | None = None  # the first, if the budget refused a call
+
+    def beside(self) -> RunRecord:
+        """For a pattern within the run: a plan and outcomes of its own, the same ledger."""
+        record = RunRecord(
+            run_id=self.run_id,
+            pattern=self.pattern,
+            observers=self._observers,
+            span=self._span,
+            around=self,
+        )
+        self._beside.append(record)
+        return record
 
     # What a pattern reports
 
@@ -52,10 +76,12 @@ class RunRecord:
 
     def settled(self, assignment: Assignment, how: Settled[str]) -> None:
         match how:
+            case Done(output) if _is_cut_off(self._calls_of.get(assignment.id, ())):
+                outcome = self._outcome(assignment, "truncated", output=output, error=_CUT_OFF)
             case Done(output):
                 outcome = self._outcome(assignment, "completed", output=output)
             case Failed(error):
-                outcome = self._outcome(assignment, "failed", error=str(error))
+                outcome = self._outcome(assignment, _status_of(error), error=str(error))
             case Skipped(because):
                 why = f"it depends on {', '.join(because)}, which did not complete"
                 outcome = self._outcome(assignment, "skipped", error=why)
@@ -74,13 +100,25 @@ class RunRecord:
     # What the door reports
 
     def next_step(self) -> int:
+        if self._around is not None:
+            return self._around.next_step()
         self._steps += 1
         return self._steps
 
     def call(self, call: CallRecord) -> None:
+        if self._around is not None:
+            self._around.call(call)
         self._calls.append(call)
         if call.task_id is not None:
             self._calls_of.setdefault(call.task_id, []).append(call)
+
+    def confident(self, task_id: str, confidence: float) -> None:
+        """The agent's own confidence in what it did for the assignment."""
+        self._confidence[task_id] = confidence
+
+    def degraded(self, name: str) -> None:
+        """A simpler pattern or agent stands in."""
+        self._degraded_to = name
 
     def goes_on(self, execution: int) -> None:
         """This is not the run's first execution."""
@@ -88,6 +126,8 @@ class RunRecord:
 
     def called(self, key: str, called: Called) -> None:
         """Note where a call's value came from."""
+        if self._around is not None:
+            self._around.called(key, called)
         if called.made == "before":
             self._replayed += 1
         if called.doubtful:
@@ -109,8 +149,14 @@ class RunRecord:
 
     def result(self, output: str | None) -> Result:
         """The result; without an output, that of a run that did not finish."""
-        outcomes = self.outcomes
-        whole = output is not None and all(o.status == "completed" for o in outcomes)
+        outcomes = sum((record.outcomes for record in self._beside), self.outcomes)
+        assignments = sum((record._assignments for record in self._beside), self._assignments)
+        whole = (
+            output is not None
+            and all(o.status == "completed" for o in outcomes)
+            and not _is_cut_off(self._calls)
+            and self._degraded_to is None
+        )
         return Result(
             pattern=self.pattern,
             run_id=self.run_id,
@@ -119,12 +165,13 @@ class RunRecord:
             outcomes=outcomes,
             calls=tuple(self._calls),
             metadata={
-                "assignments": [assignment.to_dict() for assignment in self._assignments],
+                "assignments": [assignment.to_dict() for assignment in assignments],
                 "workers_used": workers_used(outcomes),
             },
             started_at=self._started_at,
             duration_seconds=time.perf_counter() - self._clock,
             trace_id=self._span.trace_id,
+            degraded_to=self._degraded_to,
             resumed=None
             if self._execution == 1 and not self._replayed and not self._doubtful
             else Resumed(
@@ -144,5 +191,27 @@ class RunRecord:
     ) -> Outcome:
         calls = tuple(self._calls_of.get(assignment.id, ()))
         return Outcome(
-            assignment=assignment, status=status, output=output, error=error, calls=calls
+            assignment=assignment,
+            status=status,
+            output=output,
+            error=error,
+            calls=calls,
+            confidence=self._confidence.get(assignment.id),
         )
+
+
+_CUT_OFF = "the answer was cut off at its token limit (max_tokens)"
+
+
+def _is_cut_off(calls: Sequence[CallRecord]) -> bool:
+    """Whether the last answer among these was."""
+    for call in reversed(calls):
+        if call.status == "ok":
+            return call.finish_reason == "length"
+    return False
+
+
+def _status_of(error: Exception) -> OutcomeStatus:
+    if isinstance(error, AgentError) and error.kind in ("empty", "refused"):
+        return error.kind
+    return "failed"

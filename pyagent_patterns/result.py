@@ -16,7 +16,15 @@ from . import ledger
 from .ledger import CallRecord, CostKey
 from .plan import Assignment, AssignmentDict
 
-OutcomeStatus = Literal["completed", "failed", "skipped", "cancelled"]
+OutcomeStatus = Literal[
+    "completed",
+    "truncated",  # cut off at the token limit: there is an output, and it is not whole
+    "failed",
+    "empty",  # the model answered with nothing
+    "refused",  # the model or its provider declined
+    "skipped",
+    "cancelled",
+]
 ResultStatus = Literal["completed", "partial"]
 
 
@@ -24,7 +32,9 @@ ResultStatus = Literal["completed", "partial"]
 class Outcome:
     """What became of one assignment.
 
-    `output` is the worker's answer, None unless `completed`; `error` says why there is none.
+    `output` is the worker's answer, None unless `completed` or `truncated`; `error` says why
+    there is none, or not a whole one. `confidence` is the worker's own, from 0 to 1, where its
+    `output_schema` has one.
     `calls` are its attempts; the rest is read off them: `usage`, `cost` (US dollars of those with
     a price, None when none of those billed has one), `attempts`, `started_at` and `ended_at` (Unix
     time in seconds, None for an assignment that never started).
@@ -35,6 +45,7 @@ class Outcome:
     output: str | None = None
     error: str | None = None
     calls: tuple[CallRecord, ...] = ()
+    confidence: float | None = None
 
     @property
     def id(self) -> str:
@@ -73,6 +84,7 @@ class Outcome:
             "usage": self.usage.to_dict(),
             "cost": None if self.cost is None else str(self.cost),
             "attempts": self.attempts,
+            "confidence": self.confidence,
             "started_at": _iso(self.started_at),
             "ended_at": _iso(self.ended_at),
         }
@@ -110,7 +122,9 @@ class Metadata(TypedDict):
 class Result:
     """One run of a pattern.
 
-    `status` is `partial` when an assignment did not complete; `outcomes` says which and why.
+    `status` is `partial` when an assignment did not complete, which `outcomes` tells, when the
+    answer was cut off, or when it is that of `degraded_to`, the name of a simpler pattern or agent
+    that stood in.
     `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` has the
     `assignments` as JSON values and `workers_used`, the names in order of first use. `trace_id`
     is 32 hex digits, None when nothing traces. `resumed` is None unless the run went on from the
@@ -129,6 +143,7 @@ class Result:
     duration_seconds: float = 0.0
     trace_id: str | None = None
     resumed: Resumed | None = None
+    degraded_to: str | None = None
 
     @property
     def cost_estimate(self) -> Decimal:
@@ -139,6 +154,16 @@ class Result:
     def unpriced(self) -> int:
         """How many calls have no price and so are not in `cost_estimate`."""
         return ledger.unpriced(self.calls)
+
+    @property
+    def estimated(self) -> int:
+        """How many calls were cut off, and are in `cost_estimate` with their worst case."""
+        return sum(call.price_source == "estimate" for call in self.calls)
+
+    @property
+    def confidence(self) -> float | None:
+        """The lowest of the outcomes' own, None where none has one."""
+        return min((o.confidence for o in self.outcomes if o.confidence is not None), default=None)
 
     @property
     def usage(self) -> Usage:
@@ -162,6 +187,9 @@ class Result:
             "output": self.output,
             "cost_estimate": str(self.cost_estimate),
             "unpriced": self.unpriced,
+            "estimated": self.estimated,
+            "confidence": self.confidence,
+            "degraded_to": self.degraded_to,
             "usage": self.usage.to_dict(),
             "started_at": _iso(self.started_at),
             "duration_seconds": self.duration_seconds,
@@ -197,7 +225,8 @@ def _tokens(usage: Usage) -> str:
 
 def _dollars(result: Result) -> str:
     unpriced = f" + {result.unpriced} unpriced" if result.unpriced else ""
-    return f"${result.cost_estimate:.4f}{unpriced}"
+    estimated = f" ({result.estimated} calls estimated)" if result.estimated else ""
+    return f"${result.cost_estimate:.4f}{estimated}{unpriced}"
 
 
 def _outcome_line(outcome: Outcome) -> str:

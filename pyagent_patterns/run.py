@@ -1,9 +1,9 @@
 """The one door: every question of every pattern goes through `RunContext.ask`.
 
-Replay, retry, telemetry, the ledger and events sit here and nowhere else. A pattern sees scopes
-(`child`), questions (`ask`), other recorded work (`call`), a graph of tasks (`dag`), waits
-(`wait_signal`, `sleep`) and the run's record (`record`); it never sees a clock, an asyncio task or
-a span.
+Replay, budget, retry, timeouts, telemetry, the ledger and events sit here and nowhere else. A
+pattern sees scopes (`child`), questions (`ask`), other recorded work (`call`), a graph of tasks
+(`dag`), waits (`wait_signal`, `sleep`) and the run's record (`record`); it never sees a clock, an
+asyncio task or a span.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar, cast
 from urllib.parse import quote
@@ -24,12 +24,15 @@ from pyagent_providers.types import JSONObject, JSONValue
 from . import schedule
 from .agent import Agent
 from .asking import Asking, Assigned, Labels, Question, Reply, agent_span, labels_of
-from .errors import AgentError, ScopeError
-from .events import CallSettled, StepEnded, StepStarted
+from .attempts import Watch
+from .budget import Budget
+from .errors import AgentError, BudgetExceeded, RunAborted, ScopeError, agent_error
+from .events import CallSettled, StepEnded, StepStarted, TextDelta
 from .journal import Call, Called, Journal
 from .ledger import CallRecord
+from .policy import Policy
+from .purse import Purse
 from .record import RunRecord
-from .retry import RetryPolicy
 from .schedule import Node, Settled
 
 T = TypeVar("T")
@@ -45,12 +48,16 @@ class Task(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What all scopes of one run share. `labels` belongs to the pattern, which outlives the run."""
+    """What all scopes of one run share. `labels` belongs to the pattern, which outlives the run.
+
+    `last` is the agent that writes the answer.
+    """
 
     record: RunRecord
     journal: Journal
-    retry: RetryPolicy
+    policy: Policy
     labels: Labels
+    last: Agent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +104,17 @@ class RunContext:
     every execution of the run, in whatever order things happen.
     """
 
-    __slots__ = ("_calling", "_children", "_made", "_path", "_run", "_task")
+    __slots__ = ("_calling", "_children", "_made", "_path", "_purse", "_run", "_task")
 
-    def __init__(self, run: Run, path: str = "", task: Assigned | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        path: str = "",
+        task: Assigned | None = None,
+        purse: Purse | None = None,
+    ) -> None:
         self._run = run
+        self._purse = purse
         self._path = path
         self._task = task
         self._children: set[str] = set()
@@ -112,9 +126,20 @@ class RunContext:
         """What the run has to show so far; a pattern reports its plan and outcomes to it."""
         return self._run.record
 
-    def child(self, name: str) -> RunContext:
-        """A scope below this one. Raises ScopeError when the name is taken."""
-        return self._child(name, self._task)
+    def child(self, name: str, *, budget: Budget | None = None) -> RunContext:
+        """A scope below this one; a `budget` holds in it beside those above.
+
+        Raises ScopeError when the name is taken.
+        """
+        scope = self._child(name, self._task)
+        if budget is not None:
+            scope._purse = Purse([budget], None, self._purse)
+        return scope
+
+    def with_a_plan_of_its_own(self) -> RunContext:
+        """This scope, for a pattern within the run: its plan and outcomes are beside the run's."""
+        run = replace(self._run, record=self.record.beside())
+        return RunContext(run, self._path, self._task, self._purse)
 
     async def dag(
         self,
@@ -136,7 +161,11 @@ class RunContext:
             for name, task in tasks.items()
         }
         return await schedule.run_graph(
-            nodes, survive=AgentError, limit=limit, on_settled=on_settled
+            nodes,
+            survive=AgentError,
+            pass_over=_is_passed_over,
+            limit=limit,
+            on_settled=on_settled,
         )
 
     async def ask(
@@ -147,23 +176,21 @@ class RunContext:
         phase: Phase,
         schema: OutputSchema | None = None,
     ) -> str:
-        """Ask an agent a question; the text of its answer.
+        """Ask an agent a question; the text of its answer, or of its fallback's.
 
         A question on record is answered from there, unpaid. Raises AgentError when every attempt
-        failed, InputChanged when the record has another input under the same key.
+        failed, RunAborted when that is the policy then, InputChanged when the record has another
+        input under the same key.
         """
+        on_error = agent.on_error or self._run.policy.on_error
         with self._calling:
-            question = Question(
-                run_id=self.record.run_id,
-                pattern=self.record.pattern,
-                step=self.record.next_step(),
-                agent=agent,
-                prompt=prompt,
-                phase=phase,
-                schema=schema,
-                task=self._task,
-            )
-            return await self._answer(self._key("ask"), question)
+            try:
+                return await self._ask_somebody(agent, prompt, phase, schema, time.monotonic())
+            except AgentError as error:
+                if on_error == "abort":
+                    raise RunAborted(error) from error
+                error.passed_over = on_error == "skip"
+                raise
 
     async def call(
         self,
@@ -200,14 +227,60 @@ class RunContext:
             called = await self._recorded(key, "sleep", seconds, until)
             await self._run.journal.sleep(key, cast(float, called.value["value"]))
 
+    async def _ask_somebody(
+        self, agent: Agent, prompt: str, phase: Phase, schema: OutputSchema | None, began: float
+    ) -> str:
+        """Ask the agent, once more where that is the policy, then its fallback."""
+        again = (agent.on_error or self._run.policy.on_error) == "retry"
+        try:
+            return await self._ask(agent, prompt, phase, schema, began)
+        except AgentError as error:
+            # No other agent has more time or money.
+            if error.kind in ("timeout", "budget") or not (again or agent.fallback):
+                raise
+            failure = error
+        if again:
+            try:
+                return await self._ask(agent, prompt, phase, schema, began)
+            except AgentError as error:
+                failure = error
+        if agent.fallback is None:
+            raise failure
+        return await self._ask_somebody(agent.fallback, prompt, phase, schema, began)
+
+    async def _ask(
+        self, agent: Agent, prompt: str, phase: Phase, schema: OutputSchema | None, began: float
+    ) -> str:
+        limit = (agent.timeouts or self._run.policy.timeouts).assignment
+        last = agent is self._run.last and phase != "plan"
+        question = Question(
+            run_id=self.record.run_id,
+            pattern=self.record.pattern,
+            step=self.record.next_step(),
+            agent=agent,
+            prompt=prompt,
+            phase=phase,
+            schema=schema or agent.output_schema,
+            task=self._task,
+            closing=last or phase == "synthesis",
+            seconds=None if limit is None else max(0.0, limit + began - time.monotonic()),
+        )
+        return await self._answer(self._key("ask"), question)
+
     async def _answer(self, key: str, question: Question) -> str:
         """By asking and recording, or from the record; either way seen, logged and told."""
         started = time.perf_counter()
         self._tell_start(question)
         labels = labels_of(question, self._run.labels)
-        asking = Asking(question, labels, self._run.retry, self._settle)
+        watch = Watch(
+            attempt=self._settle,
+            text=partial(self._tell_text, question) if self.record.watched else None,
+        )
+        asking = Asking(question, labels, self._run.policy, purse=self._purse, watch=watch)
         try:
-            called = await self._run.journal.call(Call(key, "ask", question), asking.ask)
+            # What limits the run is in this process, so what it limits is as well.
+            call = Call(key, "ask", question, here=self._purse is not None)
+            called = await self._run.journal.call(call, asking.ask)
         finally:
             asking.count()
         self.record.called(key, called)
@@ -216,8 +289,7 @@ class RunContext:
             reply = Reply.from_dict(called.value, replayed=called.made == "before")
         error = asking.error
         if error is None and reply.text is None:
-            agent = question.agent
-            error = AgentError(reply.error or "", agent=agent.name, model=agent.llm.model)
+            error = _recorded_error(question.agent, reply)
         if called.made == "before":
             self._replay(question, reply, error)
         elif called.made == "elsewhere":
@@ -225,15 +297,24 @@ class RunContext:
                 self._settle(call, None)
         self._tell_end(question, reply, called.made == "before", time.perf_counter() - started)
         if error is not None:
+            if isinstance(error, BudgetExceeded) and self.record.refusal is None:
+                self.record.refusal = error
             raise error
-        return cast(str, reply.text)
+        text = cast(str, reply.text)
+        if question.task_id is not None:
+            confidence = question.confidence_in(text)
+            if confidence is not None:
+                self.record.confident(question.task_id, confidence)
+        return text
 
     def _replay(self, question: Question, reply: Reply, error: AgentError | None) -> None:
         """Show an answer that was paid for before."""
         labels = labels_of(question, self._run.labels)
+        if self._purse is not None and reply.text is not None and not question.closing:
+            self._purse.count_output(reply.text)
         with agent_span(question, labels, replayed=True) as span:
+            span.calls = reply.calls
             for call in reply.calls:
-                span.settled(call)
                 self._settle(call, None)
             if error is not None:
                 span.failed(error)
@@ -265,7 +346,7 @@ class RunContext:
         if name in self._children:
             raise ScopeError(f"scope {self._path + name!r} exists already; scopes need own names")
         self._children.add(name)
-        return RunContext(self._run, f"{self._path}{_segment(name)}/", task)
+        return RunContext(self._run, f"{self._path}{_segment(name)}/", task, self._purse)
 
     def _tell_start(self, question: Question) -> None:
         if self.record.watched:
@@ -280,6 +361,18 @@ class RunContext:
                     prompt=question.prompt,
                 )
             )
+
+    def _tell_text(self, question: Question, text: str) -> None:
+        self.record.tell(
+            TextDelta(
+                run_id=self.record.run_id,
+                step=question.step,
+                phase=question.phase,
+                agent=question.agent.name,
+                task_id=question.task_id,
+                text=text,
+            )
+        )
 
     def _tell_end(self, question: Question, reply: Reply, replayed: bool, seconds: float) -> None:
         if self.record.watched:
@@ -298,6 +391,17 @@ class RunContext:
                     replayed=replayed,
                 )
             )
+
+
+def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
+    model = reply.calls[-1].requested_model if reply.calls else agent.llm.model
+    return agent_error(
+        reply.error or "", agent=agent.name, model=model, kind=reply.kind or "failed"
+    )
+
+
+def _is_passed_over(error: Exception) -> bool:
+    return isinstance(error, AgentError) and error.passed_over
 
 
 def _segment(name: str) -> str:

@@ -46,18 +46,21 @@ async def run_graph(
     nodes: Mapping[str, Node[T]],
     *,
     survive: type[Exception],
+    pass_over: Callable[[Exception], bool] = lambda error: False,
     limit: int | None = None,
     on_settled: Callable[[str, Settled[T]], None] = lambda name, settled: None,
 ) -> dict[str, Settled[T]]:
     """Run every node of an acyclic graph; the results by name, in the order of `nodes`.
 
     At most `limit` run at once (None: no limit). A node that raises `survive` is `Failed`, what
-    depends on it `Skipped`, and the rest goes on. Any other exception cancels what runs and is
+    depends on it `Skipped`, and the rest goes on; if it is to `pass_over` the error, what depends
+    on it is started without that result. Any other exception cancels what runs and is
     raised; so does cancelling the caller. Nothing is left running either way. A node that raises
     `Suspend` is left where it is; when nothing else can run, one `Suspend` for all such is raised.
     """
     settled: dict[str, Settled[T]] = {}
     values: dict[str, T] = {}
+    passed_over: set[str] = set()
     dependents: dict[str, list[str]] = {name: [] for name in nodes}
     waiting = {name: len(node.depends_on) for name, node in nodes.items()}
     for name, node in nodes.items():
@@ -72,11 +75,13 @@ async def run_graph(
 
     async def run(name: str) -> None:
         nonlocal running, suspended
-        inputs = {dependency: values[dependency] for dependency in nodes[name].depends_on}
+        inputs = {d: values[d] for d in nodes[name].depends_on if d in values}
         try:
             how: Settled[T] = Done(await nodes[name].work(inputs))
         except survive as error:
             how = Failed(error)
+            if pass_over(error):
+                passed_over.add(name)
         except Suspend as wait:
             suspended = wait if suspended is None else Suspend.both(suspended, wait)
             running -= 1
@@ -95,7 +100,8 @@ async def run_graph(
             waiting[dependent] -= 1
             if waiting[dependent]:
                 continue
-            lost = tuple(d for d in nodes[dependent].depends_on if d not in values)
+            had = values.keys() | passed_over
+            lost = tuple(d for d in nodes[dependent].depends_on if d not in had)
             if lost:
                 settle(dependent, Skipped(lost))
             else:

@@ -133,7 +133,7 @@ class PatternSpan(_ActiveSpan):
 class AgentLabels:
     """What is the same whenever one agent is asked in one phase of one pattern."""
 
-    __slots__ = ("at_start", "costs", "duration", "span_name")
+    __slots__ = ("_costs", "at_start", "duration", "of_agent", "span_name")
 
     def __init__(self, pattern: str, agent: Agent, phase: Phase) -> None:
         self.span_name = semconv.AGENT_SPAN + agent.name
@@ -145,20 +145,30 @@ class AgentLabels:
         }
         if phase == "plan":  # an operation that Phoenix and Langfuse do not know by themselves
             self.at_start[semconv.OPENINFERENCE_KIND] = "CHAIN"
-        self.costs: Attributes = {
+        self.of_agent: Attributes = {
             semconv.PATTERN: pattern,
             semconv.PHASE: phase,
             semconv.AGENT_NAME: agent.name,
-            semconv.REQUEST_MODEL: agent.llm.model,
-            semconv.PROVIDER_NAME: agent.llm.provider,
         }
+        self._costs: dict[tuple[str, str], Attributes] = {}
         self.duration: Attributes = {semconv.AGENT_NAME: agent.name}
+
+    def costs(self, provider: str, model: str) -> Attributes:
+        """Of calls to one of the agent's models."""
+        known = self._costs.get((provider, model))
+        if known is None:
+            known = self._costs[provider, model] = {
+                **self.of_agent,
+                semconv.REQUEST_MODEL: model,
+                semconv.PROVIDER_NAME: provider,
+            }
+        return known
 
 
 class AgentSpan(_ActiveSpan):
     """One question to one agent, its attempts and replays included."""
 
-    __slots__ = ("_calls", "_labels", "_replayed")
+    __slots__ = ("_labels", "_replayed", "calls")
 
     def __init__(
         self,
@@ -172,7 +182,7 @@ class AgentSpan(_ActiveSpan):
     ) -> None:
         self._labels = labels
         self._replayed = replayed
-        self._calls: list[CallRecord] = []
+        self.calls: Sequence[CallRecord] = ()  # the attempts, whose totals it shows at its end
         own: dict[str, AttributeValue] = {semconv.RUN_ID: run_id, semconv.STEP: step}
         if task_id is not None:
             own[semconv.TASK_ID] = task_id
@@ -182,10 +192,6 @@ class AgentSpan(_ActiveSpan):
             own[semconv.REPLAYED] = True
         super().__init__(labels.span_name, labels.at_start | own)
 
-    def settled(self, call: CallRecord) -> None:
-        """Add one attempt to the span's totals."""
-        self._calls.append(call)
-
     def failed(self, error: BaseException) -> None:
         """Mark a question whose failure is on record."""
         if self.span.is_recording():
@@ -193,9 +199,9 @@ class AgentSpan(_ActiveSpan):
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
         if self.span.is_recording():
-            totals = _totals(self._calls)
-            if len(self._calls) > 1:
-                totals[semconv.ATTEMPTS] = len(self._calls)
+            totals = _totals(self.calls)
+            if len(self.calls) > 1:
+                totals[semconv.ATTEMPTS] = len(self.calls)
             self.span.set_attributes(totals)
         if self._replayed:
             return
@@ -209,12 +215,18 @@ def count(labels: AgentLabels, calls: Sequence[CallRecord]) -> None:
     """Count attempts in the metrics; not replayed ones, which were counted when they were paid."""
     telemetry = current()
     for call in calls:
+        attributes = labels.costs(call.provider, call.requested_model)
         if call.cost is None:
-            telemetry.unpriced.add(1, labels.costs)
+            telemetry.unpriced.add(1, attributes)
         elif call.cost:
-            telemetry.cost.add(float(call.cost), labels.costs)
+            telemetry.cost.add(float(call.cost), attributes)
         if call.attempt > 1:
-            telemetry.retries.add(1, labels.costs)
+            telemetry.retries.add(1, attributes)
+
+
+def count_rejection(labels: AgentLabels) -> None:
+    """Count a call that was not made for want of budget."""
+    current().budget_rejections.add(1, labels.of_agent)
 
 
 def _totals(calls: Sequence[CallRecord]) -> Attributes:

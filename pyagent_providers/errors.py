@@ -8,11 +8,14 @@ ProviderError
 ├── OverloadedError             503, 529: retry later
 ├── ServerError                 other 5xx: retry
 ├── RequestTimeoutError         no answer in time: retry; it may have been billed
-├── ConnectionFailedError       no connection, or it broke: retry; it may have been billed
+├── ConnectionFailedError       the connection broke: retry; it may have been billed
+│   └── UnreachableError        there was none: nothing was sent; retry
+├── CircuitOpenError            not sent: the model was down a moment ago; retry later
 ├── AuthenticationError         401, 403: do not retry
 ├── BadRequestError             400, 404, 422: do not retry
 │   └── ContextTooLongError     the prompt is longer than the model's window
 ├── ContentRefusedError         the provider or model declined: do not retry
+├── EmptyAnswerError            an answer without text: do not retry by itself
 └── MalformedResponseError      an answer that is not one: retry; it may have been billed
     └── IncompleteStreamError   the stream ended without a finish reason
 """
@@ -102,10 +105,22 @@ class RequestTimeoutError(ProviderError):
 
 
 class ConnectionFailedError(ProviderError):
-    """The connection could not be made, or broke. Safe to retry; it may have been billed."""
+    """The connection broke. Safe to retry; it may have been billed."""
 
     retryable = True
     billable = True
+
+
+class UnreachableError(ConnectionFailedError):
+    """No connection could be made, so nothing was sent and nothing billed. Safe to retry."""
+
+    billable = False
+
+
+class CircuitOpenError(ProviderError):
+    """Not sent: the model was down a moment ago. Safe to retry after `retry_after` seconds."""
+
+    retryable = True
 
 
 class AuthenticationError(ProviderError):
@@ -122,6 +137,12 @@ class ContextTooLongError(BadRequestError):
 
 class ContentRefusedError(ProviderError):
     """The provider's filter or the model itself declined. A retry does not help."""
+
+    billable = True
+
+
+class EmptyAnswerError(ProviderError):
+    """The model answered with nothing. To retry it, say so: `RetryPolicy(retry_on=...)`."""
 
     billable = True
 

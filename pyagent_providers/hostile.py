@@ -1,9 +1,10 @@
-"""What a model wrote, made safe to show: in a terminal, a log, an error's text."""
+"""What a model wrote, made safe to show, and to put into another prompt."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 _ESCAPES: Final = re.compile(
@@ -21,3 +22,12 @@ def shown(text: str) -> str:
         return text
     text = _ESCAPES.sub("", text)
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
+
+
+def free_tag(texts: Iterable[str]) -> str:
+    """A tag that no text contains, so that no output can pass for the end of another."""
+    everything = "".join(texts)
+    tag = "output"
+    while f"<{tag}" in everything or f"</{tag}" in everything:
+        tag += "_"
+    return tag

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 
-from .types import Usage
+from .types import JSONObject, Usage
 
 Dollars: TypeAlias = "Decimal | int | str | float"
 
@@ -49,6 +49,16 @@ class ModelPrice:
             ("cache_write_1h", cache_write_1h),
         ):
             store(self, name, None if price is None else _dollars(name, price))
+
+    def to_dict(self) -> JSONObject:
+        """The price as JSON values: decimal strings."""
+        given = {name: getattr(self, name) for name in self.__slots__}
+        return {name: str(price) for name, price in given.items() if price is not None}
+
+    @classmethod
+    def from_dict(cls, stored: JSONObject) -> ModelPrice:
+        """The price that `to_dict` wrote."""
+        return cls(**stored)  # pyright: ignore[reportArgumentType]
 
     def cost(self, usage: Usage) -> Decimal:
         """What `usage` costs, in US dollars.

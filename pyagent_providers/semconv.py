@@ -84,6 +84,7 @@ INVOKE_AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 INVOKE_WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 COST_COUNTER: Final = "pyagent.cost.usd"
 RETRIES: Final = "pyagent.retries"
+BUDGET_REJECTIONS: Final = "pyagent.budget.rejections"
 EXPORT_FAILURES: Final = "pyagent.export.failures"
 
 CLIENT_DURATION_BUCKETS: Final = (

@@ -93,6 +93,9 @@ class Telemetry:
         self.retries = meter.create_counter(
             semconv.RETRIES, "{retry}", "Attempts after the first at the same question."
         )
+        self.budget_rejections = meter.create_counter(
+            semconv.BUDGET_REJECTIONS, "{call}", "Calls not made for want of budget."
+        )
 
 
 _global = Telemetry()

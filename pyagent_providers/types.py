@@ -134,6 +134,7 @@ PriceSource = Literal[
     "user",  # the application's own price
     "genai-prices",
     "litellm",
+    "estimate",  # sent, and cut off before any usage arrived: its worst case, not a figure
     "not-billed",  # the call failed in a way no provider charges for
 ]
 
@@ -148,6 +149,19 @@ class Cost:
     usd: Decimal
     source: PriceSource
     version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """What a call can come to at most, before it is made.
+
+    `output_tokens` is None where nothing bounds the answer. `usd` is the price of both, in US
+    dollars, and of the input alone then; None when the model has no price.
+    """
+
+    input_tokens: int
+    output_tokens: int | None
+    usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

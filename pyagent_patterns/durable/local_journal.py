@@ -7,7 +7,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,7 +18,7 @@ from pyagent_patterns.errors import (
     RunBusyError,
     RunCancelled,
 )
-from pyagent_patterns.journal import Call, Called, RunEnd, RunStart, Suspend, Work
+from pyagent_patterns.journal import Call, Called, Earlier, RunEnd, RunStart, Suspend, Work
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .database import Database
@@ -115,6 +115,23 @@ class LocalJournal:
         self._lost: JournalError | None = None
         self._ending = False
         self.over = False  # set in the database's thread, with the write that ends it
+
+    async def earlier(self, activity: str) -> Sequence[Earlier]:
+        def read(db: sqlite3.Connection) -> list[tuple[str, str | None]]:
+            return db.execute(
+                "SELECT input, value FROM call WHERE run = ? AND activity = ? AND NOT copied"
+                " ORDER BY t0",
+                (self.run_id, activity),
+            ).fetchall()
+
+        rows = cast("list[tuple[str, str | None]]", await self._do(read))
+        return [
+            Earlier(
+                cast(JSONObject, self._values.get(given)),
+                None if value is None else cast(JSONObject, self._values.get(value)),
+            )
+            for given, value in rows
+        ]
 
     async def call(self, call: Call, work: Work) -> Called:
         row = self._rows.get(call.key)

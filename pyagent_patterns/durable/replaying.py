@@ -7,7 +7,7 @@ from typing import cast
 
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.asking import Asking, Question, Reply
-from pyagent_patterns.retry import RetryPolicy
+from pyagent_patterns.policy import Policy
 from pyagent_patterns.telemetry import AgentLabels
 from pyagent_providers.base import LLM
 from pyagent_providers.types import JSONObject
@@ -43,7 +43,7 @@ def model_of(call: CallView, agents: Iterable[Agent]) -> LLM:
 async def ask_again(
     asked: JSONObject,
     llm: LLM,
-    retry: RetryPolicy,
+    policy: Policy,
     *,
     prompt: str | None,
     system_prompt: str | None,
@@ -65,7 +65,7 @@ async def ask_again(
     if prompt is not None:
         now["prompt"] = prompt
     question = Question.from_dict(now, [agent])
-    asking = Asking(question, AgentLabels(question.pattern, agent, question.phase), retry)
+    asking = Asking(question, AgentLabels(question.pattern, agent, question.phase), policy)
     try:
         stored = await asking.ask()
     finally:

@@ -17,8 +17,8 @@ from pyagent_patterns.asking import Reply
 from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
+from pyagent_patterns.policy import Policy
 from pyagent_patterns.result import Result
-from pyagent_patterns.retry import RetryPolicy
 from pyagent_providers.base import LLMLike, as_llm
 from pyagent_providers.types import JSONObject, JSONValue
 
@@ -293,9 +293,9 @@ class Runs:
         if llm is None:
             team = team or _loaded(detail.run)
             llm = model_of(call, team.agents)
-        retry = RetryPolicy() if team is None else team.retry
+        policy = Policy() if team is None else team.policy
         again = await ask_again(
-            call.input, as_llm(llm), retry, prompt=prompt, system_prompt=system_prompt
+            call.input, as_llm(llm), policy, prompt=prompt, system_prompt=system_prompt
         )
         return Replay(call=call, recorded=recorded, again=again)
 

@@ -18,15 +18,15 @@ from weakref import WeakKeyDictionary
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import Store
+from pyagent_patterns.policy import Policy
 from pyagent_patterns.result import Result
-from pyagent_patterns.retry import RetryPolicy
 
 
 class Team(Protocol):
     """What a store needs of a pattern."""
 
     name: ClassVar[str]
-    retry: RetryPolicy
+    policy: Policy
 
     @property
     def agents(self) -> Sequence[Agent]: ...
@@ -45,13 +45,12 @@ def locate(team: object) -> str | None:
     """The name to `load` a team by; None if it is not at the top of an imported module."""
     if team is None:
         return None
-    found = _known.get(team) or _search(team)
-    if found is not None:
-        _known[team] = found
-    return found
+    if team not in _known:  # also one that has no name: to look costs milliseconds
+        _known[team] = _search(team)
+    return _known[team]
 
 
-_known: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+_known: WeakKeyDictionary[object, str | None] = WeakKeyDictionary()
 
 
 def _search(team: object) -> str | None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from pyagent_patterns.agent import Agent
-from pyagent_patterns.base import Pattern
+from pyagent_patterns.base import Pattern, Policies
 from pyagent_patterns.errors import PlanError, WorkersFailedError
 from pyagent_patterns.plan import Assignment, InvalidPlan, Plan
 from pyagent_patterns.result import Outcome
-from pyagent_patterns.retry import RetryPolicy
 from pyagent_patterns.run import RunContext, Task
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
@@ -30,7 +29,8 @@ class OrchestratorWorkers(Pattern):
     (None: no limit). A worker that fails does not end the run: what depends on it is skipped,
     and the synthesis is told what is missing. `synthesizer` writes the answer; without one the
     orchestrator's model does, under a system prompt of its own. `plan_schema` replaces the JSON
-    Schema that constrains the planner's answer, for models that need a tighter one.
+    Schema that constrains the planner's answer, for models that need a tighter one. `policies`
+    are those of every pattern: what happens when things fail, and what may be spent.
 
     `result.metadata` has `assignments` (id, worker, subtask, depends_on) and `workers_used`.
 
@@ -49,9 +49,9 @@ class OrchestratorWorkers(Pattern):
         synthesizer: Agent | None = None,
         max_parallel: int | None = None,
         plan_schema: JSONObject | None = None,
-        retry: RetryPolicy | None = None,
+        **policies: Unpack[Policies],
     ) -> None:
-        super().__init__(retry=retry)
+        super().__init__(**policies)
         self.orchestrator = _agent("orchestrator", orchestrator)
         self.workers = _team(workers)
         # The planner's own system prompt asks for a plan; the final answer must not heed it.
@@ -104,7 +104,7 @@ class OrchestratorWorkers(Pattern):
             on_settled=lambda name, how: ctx.record.settled(plan[name], how),
         )
         outcomes = ctx.record.outcomes
-        if not any(outcome.status == "completed" for outcome in outcomes):
+        if not any(outcome.output is not None for outcome in outcomes):
             raise WorkersFailedError(outcomes)
         return outcomes
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.plan import Assignment
 from pyagent_patterns.result import Outcome
 from pyagent_providers.base import OutputSchema
+from pyagent_providers.hostile import free_tag
 
 SYNTHESIS_ROLE = (
     "You write the final answer to a task from the work that specialists did for it. "
@@ -56,7 +57,7 @@ def subtask(assignment: Assignment, outputs: Mapping[Assignment, str]) -> str:
     """The subtask, and the outputs it builds on."""
     if not outputs:
         return assignment.subtask
-    tag = _free_tag(outputs.values())
+    tag = free_tag(outputs.values())
     given = "\n\n".join(
         f'<{tag} from="{source.worker}" id="{source.id}">\n{output}\n</{tag}>'
         for source, output in outputs.items()
@@ -70,17 +71,22 @@ You build on what was done before:
 
 def synthesis(task: str, outcomes: Sequence[Outcome]) -> str:
     """The task, every outcome with its worker, and what is missing and why."""
-    tag = _free_tag(outcome.output or "" for outcome in outcomes)
+    tag = free_tag(outcome.output or "" for outcome in outcomes)
     done = "\n\n".join(
         f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
         f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</{tag}>"
         for outcome in outcomes
-        if outcome.status == "completed"
+        if outcome.output is not None
     )
     lost = "\n".join(
         f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
         for outcome in outcomes
-        if outcome.status != "completed"
+        if outcome.output is None
+    )
+    cut_off = "\n".join(
+        f"- {outcome.worker} ({outcome.id})"
+        for outcome in outcomes
+        if outcome.status == "truncated"
     )
     missing = (
         f"""
@@ -90,6 +96,14 @@ This part of the work is missing. Do not make it up; say in the answer what is m
         if lost
         else ""
     )
+    incomplete = (
+        f"""
+These outputs were cut off before their end. Say so in the answer where it matters:
+{cut_off}
+"""
+        if cut_off
+        else ""
+    )
     return f"""<task>
 {task}
 </task>
@@ -97,14 +111,5 @@ This part of the work is missing. Do not make it up; say in the answer what is m
 The specialists' work:
 
 {done}
-{missing}
+{missing}{incomplete}
 Write the final answer to the task."""
-
-
-def _free_tag(texts: Iterable[str]) -> str:
-    """A tag that no text contains, so that no output can pass for the end of another."""
-    everything = "".join(texts)
-    tag = "output"
-    while f"<{tag}" in everything or f"</{tag}" in everything:
-        tag += "_"
-    return tag

@@ -9,7 +9,7 @@ from pyagent_patterns import Agent, OrchestratorWorkers, RetryPolicy
 from pyagent_providers import LLMLike, ModelPrice
 from pyagent_providers.testing import Answer, ScriptedLLM, Step
 
-QUICK = RetryPolicy(attempts=3, first_pause=0, longest_pause=1)
+QUICK = RetryPolicy(max_attempts=3, backoff=0, max_backoff=1)
 PRICE = ModelPrice(input="1", output="10")  # a scripted call, 10+5 tokens, costs $0.00006
 
 

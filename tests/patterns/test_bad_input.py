@@ -86,7 +86,7 @@ async def test_a_worker_that_could_not_be_called_stops_the_run_before_the_planne
 
 
 @pytest.mark.parametrize(
-    "policy", [{"attempts": 0}, {"first_pause": -1}, {"first_pause": 9, "longest_pause": 1}]
+    "policy", [{"max_attempts": 0}, {"backoff": -1}, {"backoff": 9, "max_backoff": 1}]
 )
 def test_a_retry_policy_that_makes_no_sense_is_refused(policy: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"attempts|pauses"):

@@ -159,7 +159,7 @@ async def test_a_failing_worker_does_not_end_the_run_nor_its_siblings() -> None:
     result = await crew.run("the task")
     assert result.status == "partial"
     assert [(o.id, o.status, o.output) for o in result.outcomes] == [
-        ("ta", "failed", None),
+        ("ta", "refused", None),
         ("tb", "completed", "beta"),
         ("tc", "skipped", None),
     ]

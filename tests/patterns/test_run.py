@@ -22,6 +22,7 @@ from pyagent_patterns.events import (
 )
 from pyagent_patterns.journal import Call, Called, Journal, MemoryStore, RunStart, Work
 from pyagent_patterns.ledger import CallRecord
+from pyagent_patterns.policy import Policy
 from pyagent_patterns.record import RunRecord
 from pyagent_patterns.run import Run, RunContext
 from pyagent_patterns.telemetry import PatternSpan
@@ -43,7 +44,7 @@ async def context(store: MemoryStore | None = None, retry: RetryPolicy = QUICK) 
     record = RunRecord(run_id="run-1", pattern="test", observers=(), span=span)
     start = RunStart(run_id="run-1", pattern="test", task="the task")
     journal = await (store or MemoryStore()).open(start)
-    return RunContext(Run(record=record, journal=journal, retry=retry, labels={}))
+    return RunContext(Run(record=record, journal=journal, policy=Policy(retry=retry), labels={}))
 
 
 def limited(retry_after: float | None = None) -> RateLimitError:
@@ -86,7 +87,7 @@ async def test_a_provider_that_asks_for_too_long_a_wait_is_not_waited_for() -> N
 
 
 def test_pauses_double_up_to_the_longest_with_full_jitter() -> None:
-    policy = RetryPolicy(attempts=10, first_pause=1, longest_pause=4)
+    policy = RetryPolicy(max_attempts=10, backoff=1, max_backoff=4)
     for attempt, ceiling in ((1, 1), (2, 2), (3, 4), (4, 4), (9, 4)):
         pauses = [policy.pause(limited(), attempt) for _ in range(200)]
         assert all(pause is not None and 0 <= pause <= ceiling for pause in pauses)
@@ -110,7 +111,7 @@ async def test_any_error_of_a_custom_model_fails_the_agent_not_the_process() -> 
     ("error", "cost", "source"),
     [
         (limited(), Decimal(0), "not-billed"),
-        (RequestTimeoutError("late", provider="p", model="m"), None, None),
+        (RequestTimeoutError("late", provider="p", model="m"), Decimal("0.000021"), "estimate"),
         (
             MalformedResponseError(
                 "torn",
@@ -125,10 +126,10 @@ async def test_any_error_of_a_custom_model_fails_the_agent_not_the_process() -> 
         ),
     ],
 )
-async def test_a_failed_attempt_costs_nothing_what_was_reported_or_an_unknown_amount(
+async def test_a_failed_attempt_costs_nothing_what_was_reported_or_its_worst_case(
     error: ProviderError, cost: Decimal | None, source: str | None
 ) -> None:
-    ctx = await context(retry=RetryPolicy(attempts=1))
+    ctx = await context(retry=RetryPolicy(max_attempts=1))
     with pytest.raises(AgentError):
         await ctx.ask(Agent("a", ScriptedLLM([error], price=PRICE)), "hello", phase="worker")
     result = ctx.record.result("")

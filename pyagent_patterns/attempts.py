@@ -1,0 +1,248 @@
+"""The attempts at one question: every model in turn, each as often as the policy says.
+
+An attempt is paid for from the purse, has its place in the provider's lane, its time limit, and
+ends as one entry of the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from pyagent_providers.base import LLM, Completion, Cost, OutputSchema
+from pyagent_providers.errors import CircuitOpenError, EmptyAnswerError, ProviderError
+from pyagent_providers.semconv import Phase
+from pyagent_providers.telemetry import error_type
+
+from .agent import Agent
+from .ledger import CallRecord, CallStatus
+from .policy import Policy
+from .purse import Purse, Refused, Reservation
+from .retry import RetryPolicy
+from .timeouts import Timeouts
+from .traffic import Permit
+
+OnAttempt = Callable[[CallRecord, "float | None"], None]
+OnText = Callable[[str], None]
+
+
+class Asked(Protocol):
+    """What an attempt has to know of a question."""
+
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def schema(self) -> OutputSchema | None: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def task_id(self) -> str | None: ...
+    @property
+    def closing(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told while a question is asked.
+
+    `attempt` is told of each attempt as it ends, with the seconds until the next, None without
+    one; `text` of each piece of a streamed answer.
+    """
+
+    attempt: OnAttempt = lambda call, retry_in: None
+    text: OnText | None = None
+
+
+NOBODY = Watch()
+
+
+class Attempts:
+    """The attempts at one question. `calls` has an entry for each that was made so far."""
+
+    def __init__(
+        self, question: Asked, policy: Policy, purse: Purse | None, watch: Watch = NOBODY
+    ) -> None:
+        agent = question.agent
+        self._question = question
+        self._retry: RetryPolicy = agent.retry or policy.retry
+        self._timeouts: Timeouts = agent.timeouts or policy.timeouts
+        self._traffic = policy.traffic
+        self._purse = purse
+        self._watch = watch
+        self._messages = agent.messages(question.prompt)
+        self.calls: list[CallRecord] = []
+
+    async def answer(self) -> Completion:
+        """The first answer that any of the agent's models gives.
+
+        Raises what the last attempt did, or `Refused`; a cancellation goes through.
+        """
+        *others, last = self._question.agent.llms
+        for llm in others:
+            try:
+                return await self._of(llm, has_another=True)
+            except ProviderError:
+                continue
+        return await self._of(last, has_another=False)
+
+    async def _of(self, llm: LLM, *, has_another: bool) -> Completion:
+        """One model's answer, by as many attempts as the policy allows."""
+        for attempt in itertools.count(1):
+            made = len(self.calls)
+            pause: float | None = None
+            try:
+                return await self._once(llm)
+            except Exception as error:
+                self._check_time()
+                if not (has_another and isinstance(error, CircuitOpenError)):
+                    pause = self._retry.pause(error, attempt)
+                if pause is None:
+                    raise
+            finally:
+                for call in self.calls[made:]:
+                    self._watch.attempt(call, pause)
+            await asyncio.sleep(pause or 0)
+        raise AssertionError("unreachable")
+
+    async def _once(self, llm: LLM) -> Completion:
+        """Reserve, wait for a place, send, settle."""
+        reservation = await self._reserve(llm)
+        completion: Completion | None = None
+        failure: BaseException | None = None
+        permit = await self._enter(llm, reservation)
+        started_at, clock = time.time(), time.perf_counter()
+        try:
+            completion = await self._send(llm)
+            if not completion.text.strip():
+                raise EmptyAnswerError(
+                    "the answer has no text", provider=llm.provider, model=llm.model
+                )
+            return completion
+        except BaseException as error:  # one that is cancelled may have been billed: settle it
+            failure = error
+            raise
+        finally:
+            seconds = time.perf_counter() - clock
+            call = self._entry(llm, completion, failure, started_at, seconds)
+            self.calls.append(call)
+            permit.leave(failure, None if call.usage is None else call.usage.total_tokens)
+            if reservation is not None:
+                answered = failure is None and completion is not None
+                reservation.settle(call, completion.text if completion and answered else "")
+
+    async def _reserve(self, llm: LLM) -> Reservation | None:
+        if self._purse is None:
+            return None
+        quote = llm.quote(
+            self._messages, schema=self._question.schema, sampling=self._question.agent.sampling
+        )
+        return await self._purse.reserve(llm, quote, closing=self._question.closing)
+
+    async def _enter(self, llm: LLM, reservation: Reservation | None) -> Permit:
+        lane = self._traffic.lane(llm)
+        tokens = 0
+        if lane.counts_tokens:
+            size = sum(len(message.content) for message in self._messages)
+            tokens = size // 4 + (self._question.agent.sampling.max_tokens or 0)
+        try:
+            return await lane.enter(llm, tokens)
+        except BaseException:
+            if reservation is not None:
+                reservation.settle(None)
+            raise
+
+    async def _send(self, llm: LLM) -> Completion:
+        question, timeout = self._question, self._call_timeout()
+        schema, sampling = question.schema, question.agent.sampling
+        if not question.agent.stream:
+            return await llm.complete(
+                self._messages, schema=schema, sampling=sampling, timeout=timeout
+            )
+        answer = llm.stream(
+            self._messages,
+            schema=schema,
+            sampling=sampling,
+            timeout=timeout,
+            idle_timeout=self._timeouts.idle,
+        )
+        completion: Completion | None = None
+        async with aclosing(answer) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    completion = piece
+                elif self._watch.text is not None:
+                    self._watch.text(piece)
+        assert completion is not None  # noqa: S101 - how the port says that a stream ends
+        return completion
+
+    def _call_timeout(self) -> float | None:
+        timeout = self._timeouts.call
+        if self._purse is None:
+            return timeout
+        left = self._purse.seconds_left(closing=self._question.closing)
+        return min((s for s in (timeout, left) if s is not None), default=None)
+
+    def _check_time(self) -> None:
+        """A call that the budget's end has cut off is not one that timed out."""
+        if self._purse is not None:
+            left = self._purse.seconds_left(closing=self._question.closing)
+            if left is not None and left <= 0:
+                raise Refused("max_seconds", "the budget's max_seconds are over")
+
+    def _entry(
+        self,
+        llm: LLM,
+        completion: Completion | None,
+        failure: BaseException | None,
+        started_at: float,
+        seconds: float,
+    ) -> CallRecord:
+        """The ledger's entry for one attempt, whatever became of it."""
+        question = self._question
+        status: CallStatus = "ok"
+        if failure is not None:
+            status = "failed" if isinstance(failure, Exception) else "cancelled"
+            # What arrived of a failed answer is paid for too; the port puts it on what it raises.
+            arrived = getattr(failure, "completion", None)
+            completion = arrived if isinstance(arrived, Completion) else completion
+        cost = completion.cost if completion is not None else _cost_without_answer(failure)
+        return CallRecord(
+            step=question.step,
+            attempt=len(self.calls) + 1,
+            phase=question.phase,
+            agent=question.agent.name,
+            task_id=question.task_id,
+            provider=llm.provider,
+            requested_model=llm.model,
+            model=(completion and completion.model) or llm.model,
+            status=status,
+            usage=completion and completion.usage,
+            cost=cost and cost.usd,
+            price_source=cost and cost.source,
+            price_version=cost and cost.version,
+            error=None if failure is None else error_type(failure),
+            finish_reason=completion and completion.finish_reason,
+            response_id=completion and completion.response_id,
+            started_at=started_at,
+            seconds=seconds,
+        )
+
+
+def _cost_without_answer(failure: BaseException | None) -> Cost | None:
+    """A refusal at the door is free; what broke on the way may have been billed: unpriced."""
+    if isinstance(failure, ProviderError) and not failure.billable:
+        return _NOT_BILLED
+    return None
+
+
+_NOT_BILLED = Cost(Decimal(0), "not-billed")

@@ -1,0 +1,100 @@
+"""A run's purse, as it is when the run begins or goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from pyagent_providers.types import JSONObject
+
+from .agent import Agent
+from .asking import Question, Reply
+from .budget import Budget
+from .journal import Call, Earlier, Journal
+from .purse import Closing, Purse, size_of
+
+
+async def purse_of(
+    own: Sequence[Budget],
+    given: Budget | None,
+    journal: Journal,
+    task: str,
+    last: Agent | None,
+    agents: Sequence[Agent],
+) -> Purse | None:
+    """The purse of a run; None where nothing limits it.
+
+    `own` are the pattern's budgets. `given` is the run's, which is recorded; one that goes on and
+    is given none has the one on record. What earlier executions spent is counted. Raises
+    `BudgetError` if a budget cannot hold for one of `agents`.
+    """
+    goes_on = journal.execution > 1
+    if given is not None:
+        key = f"budget:{journal.execution}"  # another one may be given each time
+        await journal.call(Call(key, "budget", _Given(given)), partial(_value, given))
+    elif goes_on:
+        given = _on_record(await journal.earlier("budget"))
+    budgets = [*own, given] if given else own
+    if not budgets:
+        return None
+    for budget in budgets:
+        for agent in agents:
+            for llm in agent.llms:
+                budget.check(llm)
+    purse = Purse(budgets, _closing(last, task))
+    if goes_on:
+        for call in await journal.earlier("ask"):
+            _count(purse, call, agents)
+    return purse
+
+
+def _closing(last: Agent | None, task: str) -> Closing | None:
+    if last is None:
+        return None
+    return Closing(
+        llm=last.llm,
+        max_tokens=last.sampling.max_tokens,
+        prompt_bytes=size_of(task) + size_of(last.system_prompt) + _WORDS_AROUND,
+    )
+
+
+_WORDS_AROUND = 1024  # what a pattern writes around the task, at most
+
+
+def _count(purse: Purse, call: Earlier, agents: Sequence[Agent]) -> None:
+    """Count what an earlier execution paid, or may have."""
+    if call.value is not None:
+        for paid in Reply.from_dict(call.value, replayed=True).calls:
+            purse.count_before(paid)
+    elif call.input is not None:
+        with suppress(LookupError):  # the team has no such agent any more
+            question = Question.from_dict(call.input, agents)
+            agent = question.agent
+            messages = agent.messages(question.prompt)
+            quote = agent.llm.quote(messages, schema=question.schema, sampling=agent.sampling)
+            purse.count_doubtful(agent.llm, quote)
+
+
+def _on_record(earlier: Sequence[Earlier]) -> Budget | None:
+    """The last budget that the run was given."""
+    given = [call.value for call in earlier if call.value is not None]
+    return Budget.from_dict(given[-1]) if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    budget: Budget
+
+    def to_dict(self) -> JSONObject:
+        return self.budget.to_dict()
+
+    @property
+    def input_hash(self) -> str:
+        return json.dumps(self.to_dict())
+
+
+async def _value(budget: Budget) -> JSONObject:
+    return budget.to_dict()
