@@ -225,7 +225,7 @@ class Asking:
         if kind == "budget":
             reason = str(failure)
         elif kind == "timeout":
-            reason = f"there was no answer within {self._question.seconds:.3g} s, the assignment's"
+            reason = f"there was no answer within {self._attempts.timeouts.assignment:g} s"
         else:
             tries = f"{len(calls)} attempts failed, the last with " if len(calls) > 1 else ""
             reason = f"{tries}{type(failure).__name__}: {failure}"

@@ -75,7 +75,7 @@ class Attempts:
         agent = question.agent
         self._question = question
         self._retry: RetryPolicy = agent.retry or policy.retry
-        self._timeouts: Timeouts = agent.timeouts or policy.timeouts
+        self.timeouts: Timeouts = agent.timeouts or policy.timeouts
         self._traffic = policy.traffic
         self._purse = purse
         self._watch = watch
@@ -173,7 +173,7 @@ class Attempts:
             schema=schema,
             sampling=sampling,
             timeout=timeout,
-            idle_timeout=self._timeouts.idle,
+            idle_timeout=self.timeouts.idle,
         )
         completion: Completion | None = None
         async with aclosing(answer) as pieces:
@@ -186,7 +186,7 @@ class Attempts:
         return completion
 
     def _call_timeout(self) -> float | None:
-        timeout = self._timeouts.call
+        timeout = self.timeouts.call
         if self._purse is None:
             return timeout
         left = self._purse.seconds_left(closing=self._question.closing)

@@ -270,8 +270,12 @@ class _Account:
         return limit
 
     def short_of_ever(self, wanted: _Amount, kept: _Amount) -> bool:
-        """There is no room even if the calls under way gave back all that is set aside."""
-        return self._short_of(wanted + kept + self.spent) is not None
+        """There is no room even if the calls under way gave back all their money and tokens.
+
+        They do not give back that they are calls.
+        """
+        under_way = _Amount(calls=self.reserved.calls)
+        return self._short_of(wanted + kept + self.spent + under_way) is not None
 
     def _short_of(self, total: _Amount) -> Limit | None:
         budget = self._budget
@@ -287,7 +291,8 @@ class _Account:
         """For the reader: what is spent, what was wanted, what is kept."""
         budget, spent = self._budget, self.spent
         if limit == "max_calls":
-            what, keeps = f"{spent.calls} of {budget.max_calls} calls are made", f"{kept.calls} is"
+            calls = (spent + self.reserved).calls
+            what, keeps = f"{calls} of {budget.max_calls} calls are made", f"{kept.calls} is"
         elif limit == "max_tokens":
             what = (
                 f"{spent.tokens} of {budget.max_tokens} tokens are used, and a call to "

@@ -117,7 +117,8 @@ async def run_graph(
         async with asyncio.TaskGroup() as group:
             start_ready()
     except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
+        first = several.exceptions[0]
+        raise first from first.__cause__
     if suspended is not None:
         raise suspended
     return {name: settled[name] for name in nodes}

@@ -141,7 +141,8 @@ class Lane:
         self._queue: deque[_Turn] = deque()
         self._under_way = 0
         self._recent: deque[Permit] = deque()  # those that began in the last minute
-        self._learnt: float | None = None  # how many calls may be under way, after a 429
+        self._learnt: int | None = None  # how many calls may be under way, after a 429
+        self._well = 0  # calls that went well since that changed
         self._learnt_at = float("-inf")
         self._stopped_until = float("-inf")
         self._circuits: dict[str, _Circuit] = {}
@@ -187,7 +188,9 @@ class Lane:
             if isinstance(failure, RateLimitError):
                 self._slow_down(permit, failure.retry_after, now)
             elif failure is None and self._learnt is not None:
-                self._learnt += 1 / self._learnt  # one more for each round of calls
+                self._well += 1
+                if self._well >= self._learnt:  # one more for each round of calls
+                    self._learnt, self._well = self._learnt + 1, 0
             if permit.circuit is not None:
                 permit.circuit.learn(failure, now)
             self._wake_next()
@@ -202,7 +205,7 @@ class Lane:
 
     def _most_at_once(self) -> float:
         most = self.limit.max_concurrent or float("inf")
-        return most if self._learnt is None else min(most, max(1, int(self._learnt)))
+        return most if self._learnt is None else min(most, self._learnt)
 
     def _wait_for_the_minute(self, tokens: int, now: float) -> float:
         while self._recent and self._recent[0].began <= now - _MINUTE:
@@ -230,7 +233,7 @@ class Lane:
             self._stopped_until = max(self._stopped_until, now + retry_after)
         if permit.began <= self._learnt_at:
             return  # it was sent before the lane knew; one burst is one lesson
-        self._learnt = max(1.0, (self._under_way + 1) / 2)
+        self._learnt, self._well = max(1, (self._under_way + 1) // 2), 0
         self._learnt_at = now
 
     def _circuit(self, llm: LLM, now: float) -> _Circuit | None:

@@ -169,7 +169,7 @@ async def test_a_failing_worker_does_not_end_the_run_nor_its_siblings() -> None:
     synthesis = questions(crew.orchestrator)[-1]
     synthesis += questions(crew.synthesizer)[-1]
     assert "beta" in synthesis
-    assert "- a (ta), failed: part a" in synthesis
+    assert "- a (ta), refused: part a" in synthesis
     assert "- c (tc), skipped: part c" in synthesis
 
 

@@ -1,0 +1,1 @@
+"""What happens when things fail, take too long or cost too much."""
