@@ -211,12 +211,16 @@ class Asking:
             count_rejection(self._labels)
 
     async def _answer(self) -> Reply:
-        limit = asyncio.timeout(self._question.seconds)
+        seconds, limit = self._question.seconds, None
         try:
-            async with limit:
+            if seconds is None:
                 completion = await self._attempts.answer()
+            else:
+                async with asyncio.timeout(seconds) as limit:
+                    completion = await self._attempts.answer()
         except Exception as failure:
-            raise self._error(failure, too_late=limit.expired()) from failure
+            too_late = limit is not None and limit.expired()
+            raise self._error(failure, too_late=too_late) from failure
         return Reply(completion.text, None, None, tuple(self._attempts.calls))
 
     def _error(self, failure: Exception, *, too_late: bool) -> AgentError:
