@@ -13,42 +13,21 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
-from pyagent_providers.base import LLM, Completion, Cost, OutputSchema
+from pyagent_providers.base import LLM, Completion, Cost
 from pyagent_providers.errors import CircuitOpenError, EmptyAnswerError, ProviderError
-from pyagent_providers.semconv import Phase
 from pyagent_providers.telemetry import error_type
 
-from .agent import Agent
 from .ledger import CallRecord, CallStatus
 from .policy import Policy
 from .purse import Purse, Refused, Reservation
+from .question import Question
 from .retry import RetryPolicy
 from .timeouts import Timeouts
 from .traffic import Permit
 
 OnAttempt = Callable[[CallRecord, "float | None"], None]
 OnText = Callable[[str], None]
-
-
-class Asked(Protocol):
-    """What an attempt has to know of a question."""
-
-    @property
-    def agent(self) -> Agent: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def phase(self) -> Phase: ...
-    @property
-    def schema(self) -> OutputSchema | None: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def task_id(self) -> str | None: ...
-    @property
-    def closing(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +49,7 @@ class Attempts:
     """The attempts at one question. `calls` has an entry for each that was made so far."""
 
     def __init__(
-        self, question: Asked, policy: Policy, purse: Purse | None, watch: Watch = NOBODY
+        self, question: Question, policy: Policy, purse: Purse | None, watch: Watch = NOBODY
     ) -> None:
         agent = question.agent
         self._question = question
@@ -106,6 +85,8 @@ class Attempts:
                 self._check_time()
                 if not (has_another and isinstance(error, CircuitOpenError)):
                     pause = self._retry.pause(error, attempt)
+                if pause is not None and self._is_over_in(pause):
+                    pause = None
                 if pause is None:
                     raise
             finally:
@@ -154,8 +135,12 @@ class Attempts:
         if lane.counts_tokens:
             size = sum(len(message.content) for message in self._messages)
             tokens = size // 4 + (self._question.agent.sampling.max_tokens or 0)
+        left = self._seconds_left()
         try:
-            return await lane.enter(llm, tokens)
+            if left is None:
+                return await lane.enter(llm, tokens)
+            async with asyncio.timeout(left):
+                return await lane.enter(llm, tokens)
         except BaseException:
             if reservation is not None:
                 reservation.settle(None)
@@ -186,18 +171,24 @@ class Attempts:
         return completion
 
     def _call_timeout(self) -> float | None:
-        timeout = self.timeouts.call
-        if self._purse is None:
-            return timeout
-        left = self._purse.seconds_left(closing=self._question.closing)
-        return min((s for s in (timeout, left) if s is not None), default=None)
+        limits = (self.timeouts.call, self._seconds_left())
+        return min((seconds for seconds in limits if seconds is not None), default=None)
 
     def _check_time(self) -> None:
-        """A call that the budget's end has cut off is not one that timed out."""
-        if self._purse is not None:
-            left = self._purse.seconds_left(closing=self._question.closing)
-            if left is not None and left <= 0:
-                raise Refused("max_seconds", "the budget's max_seconds are over")
+        """What the budget's end has cut off is not a call that timed out."""
+        if self._is_over_in(0):
+            raise Refused("max_seconds", "the budget's max_seconds are over")
+
+    def _is_over_in(self, seconds: float) -> bool:
+        """Whether the budget has no more time then."""
+        left = self._seconds_left()
+        return left is not None and left <= seconds
+
+    def _seconds_left(self) -> float | None:
+        """Until the budget's end; None without one."""
+        if self._purse is None:
+            return None
+        return self._purse.seconds_left(closing=self._question.closing)
 
     def _entry(
         self,

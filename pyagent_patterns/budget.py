@@ -24,8 +24,9 @@ class Budget:
 
     A call's worst case is set aside before it is sent: its prompt, a token for every byte, since
     no tokeniser makes more, and the agent's `max_tokens`. So where every agent has `max_tokens`,
-    no limit is ever exceeded. A call without is made only while no other is under way, and may
-    exceed the limit, by that one call. Enough is kept for the agent that writes the answer.
+    no limit is ever exceeded. A call without takes all that is left, so no other is begun beside
+    it, and may exceed the limit, by that one call. Enough is kept for the agent that writes the
+    answer.
 
     `on_unpriced` says what to do about a model without a price under `max_cost_usd`: "raise"
     refuses the run before anything is spent, "warn" lets its calls pass unlimited and logs it, a

@@ -84,11 +84,12 @@ class BudgetError(PyAgentError):
 
 
 class RunAborted(PyAgentError):
-    """An agent failed where the policy is `on_error="abort"`. Its error is the `__cause__`."""
+    """An agent failed where the policy is `on_error="abort"`. `failure` is its error."""
 
-    def __init__(self, error: AgentError) -> None:
-        super().__init__(f"the run was aborted: {error}")
-        self.agent = error.agent
+    def __init__(self, failure: AgentError) -> None:
+        super().__init__(f"the run was aborted: {failure}")
+        self.agent = failure.agent
+        self.failure = failure
 
 
 class RunTimeoutError(PyAgentError):

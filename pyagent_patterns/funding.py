@@ -11,10 +11,10 @@ from functools import partial
 from pyagent_providers.types import JSONObject
 
 from .agent import Agent
-from .asking import Question, Reply
 from .budget import Budget
 from .journal import Call, Earlier, Journal
 from .purse import Closing, Purse, size_of
+from .question import Question, Reply
 
 
 async def purse_of(

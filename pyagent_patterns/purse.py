@@ -54,6 +54,8 @@ class Closing:
 class Purse:
     """The budgets that hold for a scope of a run: its own and those above, all or none.
 
+    `closing` is the call that this purse's own `budgets` keep enough for, if any.
+
     In one event loop nothing comes between a look and a reservation, so there is no lock.
     """
 
@@ -63,8 +65,7 @@ class Purse:
         """Raises RuntimeError where no event loop is running."""
         now = asyncio.get_running_loop().time()
         self._accounts: tuple[_Account, ...] = () if above is None else above._accounts
-        self._accounts += tuple(_Account(budget, now) for budget in budgets)
-        self._closing = closing if above is None else above._closing
+        self._accounts += tuple(_Account(budget, now, closing) for budget in budgets)
         self._answer = _Answer() if above is None else above._answer
         self._waiting: deque[asyncio.Future[None]] = deque() if above is None else above._waiting
 
@@ -120,8 +121,7 @@ class Purse:
         for account in self._accounts:
             wanted = account.worst(llm, quote)
             kept = _NOTHING if closing else self._kept(account, material)
-            bounded = quote.output_tokens is not None
-            limit = account.short_of(wanted, kept, bounded=bounded)
+            limit = account.short_of(wanted, kept)
             if limit is None:
                 continue
             if account.short_of_ever(wanted, kept) or not account.under_way:
@@ -130,11 +130,12 @@ class Purse:
         return True
 
     def _kept(self, account: _Account, material: int) -> _Amount:
-        if self._closing is None:
+        answer = account.keeps_for
+        if answer is None:
             return _NOTHING
-        llm = self._closing.llm
-        read = self._closing.prompt_bytes + self._answer.material + material + _BYTES_AROUND
-        usage = Usage(input_tokens=read, output_tokens=self._closing.max_tokens or _ANSWER_TOKENS)
+        llm = answer.llm
+        read = answer.prompt_bytes + self._answer.material + material + _BYTES_AROUND
+        usage = Usage(input_tokens=read, output_tokens=answer.max_tokens or _ANSWER_TOKENS)
         usd = account.price(llm.provider, llm.model, usage, llm.price_of(usage))
         return _Amount(usd, usage.total_tokens, 1)
 
@@ -200,9 +201,10 @@ _NOTHING: Final = _Amount()
 class _Account:
     """One budget: what is spent, and what is set aside for calls under way."""
 
-    def __init__(self, budget: Budget, now: float) -> None:
+    def __init__(self, budget: Budget, now: float, keeps_for: Closing | None) -> None:
         self._budget = budget
         self._began = now
+        self.keeps_for = keeps_for
         self.max_usd = budget.max_cost_usd
         self.spent = _NOTHING
         self.reserved = _NOTHING
@@ -212,7 +214,8 @@ class _Account:
         seconds = self._budget.max_seconds
         if seconds is None:
             return None
-        return self._began + seconds * (1 if closing else 1 - _KEPT_SECONDS)
+        keeps = self.keeps_for is not None and not closing
+        return self._began + seconds * (1 - _KEPT_SECONDS if keeps else 1)
 
     def worst(self, llm: LLM, quote: Quote) -> _Amount:
         """A call's worst case, as far as it is known."""
@@ -259,15 +262,9 @@ class _Account:
         if call is not None:
             self.spent += self.used(call, reserved)
 
-    def short_of(self, wanted: _Amount, kept: _Amount, *, bounded: bool) -> Limit | None:
-        """The limit that has no room for a call now; one that nothing bounds wants to be alone."""
-        limit = self._short_of(wanted + kept + self.spent + self.reserved)
-        if limit is None and self.under_way and not bounded:
-            if self.max_usd is not None:
-                return "max_cost_usd"
-            if self._budget.max_tokens is not None:
-                return "max_tokens"
-        return limit
+    def short_of(self, wanted: _Amount, kept: _Amount) -> Limit | None:
+        """The limit that has no room for a call now."""
+        return self._short_of(wanted + kept + self.spent + self.reserved)
 
     def short_of_ever(self, wanted: _Amount, kept: _Amount) -> bool:
         """There is no room even if the calls under way gave back all their money and tokens.

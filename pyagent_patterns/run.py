@@ -8,6 +8,7 @@ asyncio task or a span.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -23,7 +24,7 @@ from pyagent_providers.types import JSONObject, JSONValue
 
 from . import schedule
 from .agent import Agent
-from .asking import Asking, Assigned, Labels, Question, Reply, agent_span, labels_of
+from .asking import Asking, Labels, agent_span, labels_of
 from .attempts import Watch
 from .budget import Budget
 from .errors import AgentError, BudgetExceeded, RunAborted, ScopeError, agent_error
@@ -32,8 +33,9 @@ from .journal import Call, Called, Journal
 from .ledger import CallRecord
 from .policy import Policy
 from .purse import Purse
+from .question import Assigned, Question, Reply
 from .record import RunRecord
-from .schedule import Node, Settled
+from .schedule import Failed, Node, Settled
 
 T = TypeVar("T")
 
@@ -153,10 +155,18 @@ class RunContext:
         An agent that fails fails its task; what depends on it is skipped, the others go on. They
         also go on while a task waits for a signal or a time.
         """
+
+        async def work(name: str, scope: RunContext, results: Mapping[str, T]) -> T:
+            try:
+                return await tasks[name].work(scope, results)
+            except RunAborted as aborted:  # this one failed; only the others are cut off
+                on_settled(name, Failed(aborted.failure))
+                raise
+
         nodes = {
             name: Node(
                 task.depends_on,
-                partial(task.work, self._child(name, Assigned(name, task.depends_on))),
+                partial(work, name, self._child(name, Assigned(name, task.depends_on))),
             )
             for name, task in tasks.items()
         }
@@ -185,7 +195,7 @@ class RunContext:
         on_error = agent.on_error or self._run.policy.on_error
         with self._calling:
             try:
-                return await self._ask_somebody(agent, prompt, phase, schema, time.monotonic())
+                return await self._ask_somebody(agent, prompt, phase, schema, _now())
             except AgentError as error:
                 if on_error == "abort":
                     raise RunAborted(error) from error
@@ -263,7 +273,7 @@ class RunContext:
             schema=schema or agent.output_schema,
             task=self._task,
             closing=last or phase == "synthesis",
-            seconds=None if limit is None else max(0.0, limit + began - time.monotonic()),
+            seconds=None if limit is None else max(0.0, limit + began - _now()),
         )
         return await self._answer(self._key("ask"), question)
 
@@ -398,6 +408,11 @@ def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
     return agent_error(
         reply.error or "", agent=agent.name, model=model, kind=reply.kind or "failed"
     )
+
+
+def _now() -> float:
+    """By the clock that the event loop keeps its time limits by."""
+    return asyncio.get_running_loop().time()
 
 
 def _is_passed_over(error: Exception) -> bool:

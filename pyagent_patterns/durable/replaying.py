@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import cast
 
 from pyagent_patterns.agent import Agent
-from pyagent_patterns.asking import Asking, Question, Reply
+from pyagent_patterns.asking import Asking
 from pyagent_patterns.policy import Policy
+from pyagent_patterns.question import Question, Reply
 from pyagent_patterns.telemetry import AgentLabels
 from pyagent_providers.base import LLM
 from pyagent_providers.types import JSONObject

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
-from pyagent_patterns.asking import Reply
 from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
 from pyagent_patterns.policy import Policy
+from pyagent_patterns.question import Reply
 from pyagent_patterns.result import Result
 from pyagent_providers.base import LLMLike, as_llm
 from pyagent_providers.types import JSONObject, JSONValue

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import cast
 
 from pyagent_patterns import ledger
-from pyagent_patterns.asking import Reply
 from pyagent_patterns.journal import Status
 from pyagent_patterns.ledger import CallRecord
+from pyagent_patterns.question import Reply
 from pyagent_providers.types import JSONObject, JSONValue
 
 

@@ -144,6 +144,14 @@ async def test_an_assignments_time_holds_for_all_its_attempts_and_pauses() -> No
     assert 1 <= len(caught.value.result.calls) < 9
 
 
+async def test_a_fallback_has_only_the_time_that_is_left_of_the_assignments() -> None:
+    denied = AuthenticationError("bad key", provider="p", model="m")
+    stand_in = Agent("b", ScriptedLLM([Step("late", delay=0.08)]))
+    agent = Agent("a", ScriptedLLM([Step(denied, delay=0.08)]), fallback=stand_in)
+    with pytest.raises(AgentError, match=r"agent 'b'.*no answer within 0\.12 s"):
+        await Solo(agent, timeouts=Timeouts(assignment=0.12)).run("hello")
+
+
 async def test_a_timeout_of_the_users_own_function_is_not_the_assignments() -> None:
     async def model(messages: object) -> str:
         raise TimeoutError("mine")

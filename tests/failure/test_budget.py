@@ -13,6 +13,7 @@ import pytest
 from pyagent_patterns import (
     Agent,
     AgentError,
+    Breaker,
     Budget,
     BudgetError,
     BudgetExceeded,
@@ -138,6 +139,33 @@ async def test_every_attempt_counts_and_what_was_turned_away_costs_nothing() -> 
         await Solo(Agent("a", llm), retry=retry).run("hi", budget=Budget(max_calls=2))
 
 
+async def test_money_for_a_call_that_was_never_sent_is_given_back() -> None:
+    first = ScriptedLLM([OverloadedError("busy", provider="p", model="m")], model="f", price=PRICE)
+    agent = Agent("a", [first, Greedy()], max_tokens=100)
+    team = Solo(
+        agent,
+        traffic=Traffic(breaker=Breaker(failures=1, cool_down=60)),
+        retry=RetryPolicy(max_attempts=1),
+    )
+    for _ in range(2):  # the second time the first model is taken to be down
+        assert (await team.run("hello", budget=Budget(max_cost_usd=COST))).output
+
+
+async def test_no_other_agent_is_asked_when_the_money_is_gone() -> None:
+    agent = Agent("a", Greedy(), max_tokens=9, fallback=Agent("b", Greedy(), max_tokens=9))
+    with capture_trace() as trace, pytest.raises(BudgetExceeded, match="agent 'a'"):
+        await Solo(agent).run("hello", budget=Budget(max_tokens=5))
+    assert trace.metric("pyagent.budget.rejections").total == 1
+
+
+async def test_a_call_that_the_budgets_time_cuts_off_is_the_budgets() -> None:
+    agent = Agent("a", Greedy(seconds=60), max_tokens=9)
+    with pytest.raises(BudgetExceeded, match="max_seconds are over"):
+        await Solo(agent, retry=RetryPolicy(max_attempts=1)).run(
+            "hello", budget=Budget(max_seconds=0.05)
+        )
+
+
 async def test_a_call_that_does_not_fit_says_what_is_left_and_is_not_made() -> None:
     llm = Greedy()
     with capture_trace() as trace, pytest.raises(BudgetExceeded) as caught:
@@ -186,6 +214,26 @@ async def test_enough_is_kept_to_answer_from_what_there_is() -> None:
         if result.status == "partial":
             assert "budget's max_cost_usd" in str([o.error for o in result.outcomes])
     assert result.status == "completed"
+
+
+async def test_short_work_leaves_more_room_than_was_kept_for_the_answer() -> None:
+    """Six answers of one byte fit where six that were as long as they may be would not."""
+    plan = plan_text(
+        *(item(f"w{n}", id=f"t{n}", depends_on=[f"t{n - 1}"] if n else []) for n in range(6))
+    )
+    for writes, dollars, status in (
+        (1, "0.0075", "completed"),
+        (100, "0.0075", "partial"),
+        (100, "0.0105", "partial"),
+    ):
+        crew = OrchestratorWorkers(
+            orchestrator=Agent("planner", ScriptedLLM([plan], price=PRICE), max_tokens=5),
+            workers=[Agent(f"w{n}", Greedy(writes=writes), max_tokens=100) for n in range(6)],
+            synthesizer=Agent("writer", Greedy(), max_tokens=50),
+            traffic=Traffic(),
+        )
+        result = await crew.run("the task", budget=Budget(max_cost_usd=dollars))
+        assert result.status == status
 
 
 async def test_a_partial_answer_says_what_the_budget_left_out() -> None:

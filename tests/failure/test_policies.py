@@ -85,7 +85,7 @@ async def test_abort_cancels_the_siblings_and_raises_with_what_is_done() -> None
     assert isinstance(aborted.value.__cause__, AgentError)
     result = aborted.value.result
     assert result is not None
-    assert [o.status for o in result.outcomes] == ["completed", "cancelled", "cancelled"]
+    assert [o.status for o in result.outcomes] == ["completed", "failed", "cancelled"]
     assert result.outcomes[0].output == "alpha"
     assert [c.status for c in result.calls if c.agent == "c"] == ["cancelled"]
     assert len(asyncio.all_tasks()) == 1
@@ -181,6 +181,14 @@ async def test_a_single_agent_stands_in_and_is_given_what_is_paid_for() -> None:
     assert "beta" in asked
     assert [o.output for o in result.outcomes] == ["alpha", "beta", None]
     assert len({span.context.trace_id for span in trace.spans if span.context}) == 1
+
+
+async def test_an_answer_of_who_stands_in_is_partial_though_all_work_was_done() -> None:
+    single = Agent("single", ScriptedLLM(["plain answer"]))
+    team = crew(agents(a=["alpha"], b=["beta"], c=["c"]), final=DENIED, degrade_to=[single])
+    result = await team.run("the task")
+    assert {o.status for o in result.outcomes} == {"completed"}
+    assert result.status == "partial"
 
 
 async def test_the_next_stands_in_when_the_first_fails_too_and_a_pattern_can() -> None:

@@ -118,6 +118,20 @@ async def test_places_are_given_in_the_order_they_were_asked_for(clock: Clock) -
     assert order == [0, 2, 3, 4]
 
 
+async def test_nobody_overtakes_those_who_wait(clock: Clock) -> None:
+    its = lane(clock, max_concurrent=1)
+    first = await its.enter(M)
+    waiting = asyncio.create_task(its.enter(M))
+    await asyncio.sleep(0)
+    first.leave(None)
+    late = asyncio.create_task(its.enter(M))  # comes before the one who waits has woken
+    await asyncio.sleep(0.01)
+    assert waiting.done()
+    assert not late.done()
+    waiting.result().leave(None)
+    (await late).leave(None)
+
+
 async def test_a_429_halves_what_may_be_under_way_once_for_a_burst(clock: Clock) -> None:
     its = lane(clock)
     burst = [await its.enter(M) for _ in range(8)]
@@ -197,11 +211,13 @@ async def test_a_run_fails_over_at_once_when_the_first_model_is_taken_to_be_down
     first = ScriptedLLM([down(), down()], model="first")
     second = ScriptedLLM(["a", "b", "c"], model="second")
     agent = Agent("a", [first, second])
-    traffic = Traffic(breaker=Breaker(failures=2, cool_down=60))
+    traffic = Traffic(breaker=Breaker(failures=2, cool_down=5))
     team = Solo(agent, traffic=traffic, retry=RetryPolicy(max_attempts=2, backoff=0))
     assert len((await team.run("hello")).calls) == 3
+    began = time.monotonic()
     result = await team.run("hello")  # nothing is sent to the first any more
     assert [call.model for call in result.calls] == ["second"]
+    assert time.monotonic() - began < 4
 
 
 async def test_without_another_model_the_error_says_that_nothing_was_sent() -> None:
