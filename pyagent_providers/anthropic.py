@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .base import LLM
-from .clients import address_of, load_sdk, new_http_client, shared_client
+from .clients import account_of, address_of, load_sdk, new_http_client, shared_client
 from .errors import (
     ContentRefusedError,
     IncompleteStreamError,
@@ -23,7 +23,7 @@ from .errors import (
     ProviderError,
 )
 from .pricing import ModelPrice
-from .reading import arr, count, obj, text
+from .reading import arguments, arr, count, obj, text
 from .types import (
     Completion,
     FinishReason,
@@ -105,6 +105,13 @@ class AnthropicLLM(LLM):
             finally:
                 await response.aclose()
         yield _accepted(partial.so_far(), errors)
+
+    @property
+    def account(self) -> Hashable:
+        if (own := self._own_client) is not None:
+            return account_of(self._base_url, own.api_key or own.auth_token)
+        key, token = self._credentials()
+        return account_of(self._base_url, key or token)
 
     async def _endpoint(self) -> tuple[AsyncAnthropic, ErrorMapper]:
         if (own := self._own_client) is not None:
@@ -287,8 +294,8 @@ def _content(message: Message) -> str | list[dict[str, object]]:
     if message.content:
         blocks.append({"type": "text", "text": message.content})
     for call in message.tool_calls:
-        arguments = json.loads(call.arguments or "{}")
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
+        given = arguments(call.arguments)
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
     return blocks
 
 
@@ -315,7 +322,8 @@ def _decode(message: Mapping[str, object], answer_tool: str | None) -> Completio
         elif kind == "tool_use" and name == answer_tool:
             texts.append(_arguments(block.get("input")))
         elif kind == "tool_use":
-            calls.append(ToolCall(text(block.get("id")), name, _arguments(block.get("input"))))
+            given = _arguments(block.get("input")) or "{}"
+            calls.append(ToolCall(text(block.get("id")), name, given))
     stopped = text(message.get("stop_reason"))
     finish: FinishReason | None = _FINISH_REASONS.get(stopped, "other") if stopped else None
     if finish == "tool_calls" and not calls:

@@ -19,6 +19,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final, TypeAlias, cast
 
@@ -283,9 +284,24 @@ class LLM(ABC):
             if isinstance(error, Exception) and not isinstance(error, ProviderError):
                 return None  # a fault in the program, not in the call
             completion = self._estimated(completion, request, received)
+        elif completion.usage is not None and completion.finish_reason is None:
+            completion = self._at_least_what_came(completion, completion.usage, request)
         with suppress(AttributeError):  # an exception type with slots
             error.completion = completion  # pyright: ignore[reportAttributeAccessIssue]
         return completion
+
+    def _at_least_what_came(
+        self, completion: Completion, usage: Usage, request: Request
+    ) -> Completion:
+        """Of a stream that broke: the usage it told may be that of its first words."""
+        written = len(completion.text.encode(errors="replace"))
+        if request.sampling.max_tokens is not None:
+            written = min(written, request.sampling.max_tokens)
+        if written <= usage.output_tokens:
+            return completion
+        told = replace(usage, output_tokens=written)
+        cost = self._priced(Completion(text="", usage=told, model=completion.model)).cost
+        return completion.priced(cost and Cost(cost.usd, "estimate", cost.version))
 
     def _estimated(
         self, completion: Completion | None, request: Request, received: Sequence[str] | None

@@ -8,21 +8,26 @@ ends in good order (as `asyncio.run` ends it).
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
-from typing import Final, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from .errors import MissingDependencyError
+from .wire_errors import AnswerTooLong
 
 Client = TypeVar("Client")
 
 KEEPALIVE_SECONDS: Final = 15.0
+
+# In bytes. The longest answers of today's models, streamed in pieces of one token each, stay below.
+LONGEST_ANSWER: Final = 64 * 1024**2
 
 
 @cache
@@ -75,6 +80,8 @@ def new_http_client(sdk: ModuleType, http: ModuleType, *, timeout: float) -> obj
     `http` is the SDK's own HTTP library, httpx or httpx2. `timeout`, in seconds, bounds each wait
     on the network, to connect and between two pieces of an answer, but not the wait for a free
     connection. Without aiohttp it is the SDK's default transport.
+
+    Reading raises AnswerTooLong beyond LONGEST_ANSWER.
     """
     options = {
         "timeout": http.Timeout(timeout, pool=None),
@@ -84,11 +91,48 @@ def new_http_client(sdk: ModuleType, http: ModuleType, *, timeout: float) -> obj
             keepalive_expiry=KEEPALIVE_SECONDS,
         ),
         "verify": ssl_context(http.create_ssl_context),
+        "event_hooks": {"response": [partial(_guard, timeout)]},
     }
     try:
         return sdk.DefaultAioHttpClient(**options)
     except RuntimeError:  # how these SDKs say that aiohttp is not installed
         return sdk.DefaultAsyncHttpxClient(**options)
+
+
+async def bounded(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of an answer, up to LONGEST_ANSWER; then AnswerTooLong."""
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > LONGEST_ANSWER:
+            raise AnswerTooLong(f"the answer is longer than {LONGEST_ANSWER:,} bytes")
+        yield piece
+
+
+class _Response(Protocol):
+    """What is used of the responses of httpx and httpx2."""
+
+    def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]: ...
+
+
+async def _guard(patience: float, response: _Response) -> None:
+    """See to it that reading the body ends, whatever the server sends; `patience` is in seconds.
+
+    The timeout is the transport's to keep, but aiohttp (3.14) stops its clock when the framing of
+    a body breaks, and goes on waiting.
+    """
+    read = response.aiter_bytes
+
+    async def guarded(chunk_size: int | None = None) -> AsyncGenerator[bytes]:
+        pieces = bounded(read(chunk_size))
+        while True:
+            async with asyncio.timeout(patience):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    response.aiter_bytes = guarded
 
 
 @cache
@@ -106,6 +150,11 @@ def address_of(url: str) -> tuple[str, int]:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError(f"base_url must be an http:// or https:// URL; got {url!r}")
     return parts.hostname, parts.port or _PORTS[parts.scheme]
+
+
+def account_of(base_url: str | None, secret: str | None) -> Hashable:
+    """What tells apart whom a provider's limits are for. The key is not in it, only its digest."""
+    return base_url, hashlib.sha256((secret or "").encode()).hexdigest()[:16]
 
 
 _PORTS: Final = {"http": 80, "https": 443}

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Generator,
+    Hashable,
+    Iterable,
+    Mapping,
+)
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from .base import LLM
 from .clients import (
     KEEPALIVE_SECONDS,
+    account_of,
     address_of,
+    bounded,
     load_sdk,
     max_connections,
     shared_client,
@@ -29,7 +38,7 @@ from .errors import (
     ProviderError,
 )
 from .pricing import ModelPrice
-from .reading import arr, count, obj, text
+from .reading import arguments, arr, count, obj, text
 from .types import Completion, FinishReason, Message, Request, ToolCall, Usage
 from .wire_errors import ErrorMapper, translated
 
@@ -119,6 +128,12 @@ class GeminiLLM(LLM):
             for response in opened:
                 response.close()
         yield partial.completion(errors)
+
+    @property
+    def account(self) -> Hashable:
+        if self._own_client is not None:
+            return id(self._own_client)  # how it authenticates is its own affair
+        return account_of(self._base_url, self._key())
 
     async def _endpoint(self) -> tuple[genai.Client, ErrorMapper]:
         if self._own_client is not None:
@@ -216,14 +231,32 @@ def _new_session() -> aiohttp.ClientSession | None:
         return None
 
     async def note(session: object, context: object, end: aiohttp.TraceRequestEndParams) -> None:
+        response = end.response
+        response.content = cast("aiohttp.StreamReader", _BoundedBody(response.content))
         responses = _responses.get()
         if responses is not None:
-            responses.append(end.response)
+            responses.append(response)
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_end.append(note)
     connector = aiohttp.TCPConnector(limit=max_connections(), keepalive_timeout=KEEPALIVE_SECONDS)
     return aiohttp.ClientSession(connector=connector, trust_env=True, trace_configs=[tracing])
+
+
+class _BoundedBody:
+    """A body's reader that goes on to LONGEST_ANSWER and no further."""
+
+    def __init__(self, body: aiohttp.StreamReader) -> None:
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    async def read(self) -> bytes:
+        return b"".join([piece async for piece in self.iter_any()])
+
+    def iter_any(self) -> AsyncGenerator[bytes]:
+        return bounded(self._body.iter_any())
 
 
 # A stream of the SDK's that is dropped half-way, or that fails, stays open until the garbage
@@ -348,8 +381,8 @@ def _parts(message: Message) -> list[dict[str, object]]:
     if message.content or not message.tool_calls:
         parts.append({"text": message.content})
     for call in message.tool_calls:
-        arguments = json.loads(call.arguments or "{}")
-        parts.append({"function_call": {"id": call.id, "name": call.name, "args": arguments}})
+        given = arguments(call.arguments)
+        parts.append({"function_call": {"id": call.id, "name": call.name, "args": given}})
     return parts
 
 
@@ -406,7 +439,11 @@ class _PartialAnswer:
         self._texts.append(piece)
         return piece
 
-    def so_far(self) -> Completion:
+    def so_far(self) -> Completion | None:
+        """What has arrived so far; None if nothing has."""
+        return self._completion() if self._begun or self._blocked else None
+
+    def _completion(self) -> Completion:
         finish: FinishReason | None = None
         if self._stopped or self._blocked:
             finish = _FINISH_REASONS.get(self._stopped, "other")
@@ -425,7 +462,7 @@ class _PartialAnswer:
 
     def completion(self, errors: ErrorMapper) -> Completion:
         """The whole answer, if it is one and was not held back."""
-        completion = self.so_far()
+        completion = self._completion()
         problem: tuple[type[ProviderError], str] | None = None
         if self._blocked:
             problem = ContentRefusedError, f"the prompt was blocked: {self._blocked}"
@@ -446,8 +483,8 @@ class _PartialAnswer:
     def _add_call(self, call: Mapping[str, object]) -> None:
         # Older models give their calls no id; the result must name one.
         id = text(call.get("id")) or f"{self._id or 'call'}-{len(self._calls)}"
-        arguments = json.dumps(call.get("args") or {}, ensure_ascii=False)
-        self._calls.append(ToolCall(id, text(call.get("name")), arguments))
+        given = json.dumps(call.get("args") or {}, ensure_ascii=False)
+        self._calls.append(ToolCall(id, text(call.get("name")), given))
 
 
 def _usage(usage: Mapping[str, object]) -> Usage:

@@ -8,15 +8,15 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from .base import LLM
-from .clients import address_of, load_sdk, shared_client
+from .clients import account_of, address_of, load_sdk, shared_client
 from .errors import (
     BadRequestError,
     ContentRefusedError,
@@ -27,12 +27,15 @@ from .errors import (
     MissingDependencyError,
     ProviderError,
     RequestTimeoutError,
+    UnreachableError,
 )
-from .openai_chat import ChatAPI
+from .openai_chat import ChatAPI, begun
 from .pricing import ModelPrice
 from .reading import obj
 from .types import Completion, Cost, Request, Usage
-from .wire_errors import ErrorMapper, translated
+from .wire_errors import ErrorMapper, translated, unreached
+
+T = TypeVar("T")
 
 # The prefix of a model's name -> `gen_ai.provider.name`; any other prefix stands for itself.
 _PROVIDERS: Final[Mapping[str, str]] = {
@@ -77,12 +80,13 @@ class LiteLLM(LLM):
 
     `provider` is the one behind LiteLLM, read from the name. `base_url` and `api_key` default to
     LiteLLM's variables for that provider (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...). `client` is
-    handed to LiteLLM, which says what kind it wants for each provider. `timeout` is in seconds.
+    handed to LiteLLM, which says what kind it wants for each provider. `timeout` is in seconds: for
+    a whole answer, or between two pieces of a stream.
 
     A parameter that the provider does not know is a BadRequestError, unless the application has
     set `litellm.drop_params`. LiteLLM reads the streams, and not all as strictly as the adapters
-    here: of Gemini's, an early end or a broken chunk stays hidden. The first use imports LiteLLM,
-    which takes seconds; `check` does so ahead of time.
+    here: of Gemini's, an early end or a broken chunk stays hidden. Nor does it bound an answer's
+    length. The first use imports LiteLLM, which takes seconds; `check` does so ahead of time.
     """
 
     def __init__(
@@ -114,6 +118,13 @@ class LiteLLM(LLM):
             self._options["client"] = client
         self._errors = ErrorMapper(self.provider, model, api_key)
 
+    @property
+    def account(self) -> Hashable:
+        variables = _KEY_VARIABLES.get(self.provider, ())
+        found = (os.environ.get(name) for name in variables)
+        key = self._options["api_key"] or next((key for key in found if key), None)
+        return self.provider, account_of(cast("str | None", self._options["base_url"]), str(key))
+
     def check(self) -> None:
         self._sdk()
         variables = _KEY_VARIABLES.get(self.provider, ())
@@ -129,7 +140,7 @@ class LiteLLM(LLM):
         litellm = await self._ready()
         body = self._chat.encode(request, stream=False)
         with translated(_translate, self._errors):
-            answer = await litellm.acompletion(**body, **self._options)
+            answer = await self._in_time(litellm.acompletion(**body, **self._options))
         return self._chat.decode(_plain(answer), self._errors)
 
     async def _stream(self, request: Request) -> AsyncIterator[str | Completion]:
@@ -137,10 +148,9 @@ class LiteLLM(LLM):
         body = self._chat.encode(request, stream=True)
         fold = self._chat.fold(self._errors)
         with translated(_translate, self._errors, fold.so_far):
-            chunks = await litellm.acompletion(**body, **self._options)
+            chunks = await self._in_time(litellm.acompletion(**body, **self._options))
             try:
-                # For some providers LiteLLM itself waits for ever, once a stream has begun.
-                while chunk := await asyncio.wait_for(anext(chunks, None), self._timeout):
+                while chunk := await self._in_time(anext(chunks, None), fold.so_far):
                     plain = _plain(chunk)
                     if plain.get("usage") and not _reported_usage(chunks):
                         del plain["usage"]
@@ -148,11 +158,12 @@ class LiteLLM(LLM):
                         yield piece
             finally:
                 await chunks.aclose()
-        if not _reported_finish(chunks):  # LiteLLM makes one up
+        if not _reported_finish(chunks):  # LiteLLM makes one up, in a chunk of its own
+            arrived = begun(fold.so_far() if chunks.chunks else None, self._errors)
             raise self._errors.error(
                 IncompleteStreamError,
                 "the stream ended without a finish reason",
-                completion=replace(fold.so_far(), finish_reason=None),
+                completion=replace(arrived, finish_reason=None),
             )
         yield fold.completion()
 
@@ -172,6 +183,21 @@ class LiteLLM(LLM):
         if not usd and usage.total_tokens:
             return None
         return Cost(Decimal(usd), "litellm", _version())
+
+    async def _in_time(
+        self, answer: Awaitable[T], so_far: Callable[[], Completion | None] = lambda: None
+    ) -> T:
+        """LiteLLM may wait for ever, and meet a cancellation with an error of its own."""
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit:
+                return await answer
+        except Exception as error:
+            if not limit.expired():
+                raise
+            raise self._errors.error(
+                RequestTimeoutError, "no answer in time", completion=so_far()
+            ) from error
 
     async def _ready(self) -> _LiteLLM:
         self.check()
@@ -323,6 +349,8 @@ def _map(error: BaseException, errors: ErrorMapper) -> ProviderError:
     if reported is not None:
         status, body = reported
         return errors.from_status(status, body or message, _headers(error))
+    if unreached(caught):
+        return errors.error(UnreachableError, f"no connection: {caught[-1]}")
     for link in reversed(caught):
         if isinstance(link, ValueError):
             return errors.error(MalformedResponseError, "the answer is not JSON")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, cast, get_args
 
 from .base import LLM
-from .clients import address_of, load_sdk, new_http_client, shared_client
+from .clients import account_of, address_of, load_sdk, new_http_client, shared_client
 from .errors import MalformedResponseError, MissingAPIKeyError, ProviderError
 from .openai_chat import ChatAPI, StructuredOutput
 from .openai_responses import ResponsesAPI
@@ -125,6 +125,11 @@ class OpenAILLM(LLM):
                         yield piece
         yield _with_gateway_cost(fold.completion(), events.response.headers)
 
+    @property
+    def account(self) -> Hashable:
+        key = self._key() if self._own is None else self._own.client.api_key
+        return account_of(self._base_url, key)
+
     async def _endpoint(self) -> tuple[_Endpoint, ErrorMapper]:
         if self._own is not None:
             return self._own, ErrorMapper(self.provider, self.model, self._own.client.api_key)
@@ -168,7 +173,7 @@ class OpenAILLM(LLM):
 class _Fold(Protocol):
     def add(self, event: object) -> str: ...
 
-    def so_far(self) -> Completion: ...
+    def so_far(self) -> Completion | None: ...
 
     def completion(self) -> Completion: ...
 

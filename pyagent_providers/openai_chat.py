@@ -138,7 +138,10 @@ class ChatFold:
             self._pieces.append(piece)
         return piece
 
-    def so_far(self) -> Completion:
+    def so_far(self) -> Completion | None:
+        """What has arrived so far; None if nothing has."""
+        if not self._head:
+            return None
         return Completion(
             text="".join(self._pieces or self._refusal),
             usage=read_usage(self._usage),
@@ -152,7 +155,7 @@ class ChatFold:
 
     def completion(self) -> Completion:
         """The whole answer, when the stream has ended; raises IncompleteStreamError if cut."""
-        completion = self.so_far()
+        completion = begun(self.so_far(), self._errors)
         if completion.finish_reason is None:
             raise self._errors.error(
                 IncompleteStreamError,
@@ -180,6 +183,13 @@ class _PartialCall:
 
     def whole(self) -> ToolCall:
         return ToolCall(self.id, self.name, "".join(self.arguments))
+
+
+def begun(completion: Completion | None, errors: ErrorMapper) -> Completion:
+    """What a stream brought; raises MalformedResponseError if that is nothing."""
+    if completion is None:
+        raise errors.error(MalformedResponseError, "the answer is not a stream of the API's")
+    return completion
 
 
 def accepted(completion: Completion, *, refused: bool, errors: ErrorMapper) -> Completion:

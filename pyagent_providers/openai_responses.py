@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
 from .errors import ConfigurationError, IncompleteStreamError, MalformedResponseError
-from .openai_chat import StructuredOutput, accepted, read_usage
+from .openai_chat import StructuredOutput, accepted, begun, read_usage
 from .reading import arr, obj, text
 from .types import Completion, FinishReason, Message, Request, ToolCall
 from .wire_errors import ErrorMapper
@@ -128,7 +128,10 @@ class ResponsesFold:
             self._begun = obj(fields.get("response"))
         return ""
 
-    def so_far(self) -> Completion:
+    def so_far(self) -> Completion | None:
+        """What has arrived so far; None if nothing has."""
+        if not self._begun:
+            return None
         return Completion(
             text="".join(self._pieces),
             model=text(self._begun.get("model")) or None,
@@ -141,7 +144,7 @@ class ResponsesFold:
             raise self._errors.error(
                 IncompleteStreamError,
                 "the stream ended without a finish reason",
-                completion=self.so_far(),
+                completion=begun(self.so_far(), self._errors),
             )
         return self._api.decode(self._ended, self._errors)
 

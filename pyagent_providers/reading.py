@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, cast
@@ -27,6 +28,18 @@ def text(value: object) -> str:
 def count(value: object) -> int:
     """The whole number, or 0."""
     return value if isinstance(value, int) else 0
+
+
+def arguments(text: str) -> Mapping[str, object]:
+    """A tool call's arguments as an object, for the APIs that take nothing else back.
+
+    What a model wrote that is none goes back under one name, so that it sees its own mistake.
+    """
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        given = None
+    return cast("Mapping[str, object]", given) if isinstance(given, dict) else {"invalid": text}
 
 
 def dollars(value: object) -> Decimal | None:

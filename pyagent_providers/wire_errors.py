@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -23,6 +23,7 @@ from .errors import (
     RateLimitError,
     RequestTimeoutError,
     ServerError,
+    UnreachableError,
 )
 from .types import Completion
 
@@ -78,10 +79,16 @@ _CONTEXT_TOO_LONG: Final = re.compile(
 _TIMEOUTS: Final = frozenset(
     {"TimeoutException", "ServerTimeoutError", "APITimeoutError", "TimeoutError"}
 )
+_AIOHTTP: Final = frozenset({"ClientError"})
+_UNREACHED_BY_AIOHTTP: Final = frozenset({"ClientConnectorError", "ConnectionTimeoutError"})
+_UNREACHED: Final = frozenset({"ConnectError", "ConnectTimeout"})
 _BROKEN: Final = frozenset(
-    {"TransportError", "ClientConnectionError", "ClientPayloadError", "APIConnectionError",
-     "OSError"}
-)  # fmt: skip
+    {"TransportError", "ClientError", "HttpProcessingError", "APIConnectionError", "OSError"}
+)
+
+
+class AnswerTooLong(Exception):
+    """An answer of more bytes than any model's longest; the rest of it is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +136,19 @@ class ErrorMapper:
     def from_transport(
         self, error: BaseException, completion: Completion | None = None
     ) -> ProviderError | None:
-        """A timeout or a broken connection; None when the error is neither."""
-        # The innermost cause tells the truth: httpx's aiohttp transport calls a connection
-        # that the server closed a connect timeout.
-        for cause in reversed(list(_causes(error))):
-            names = {kind.__name__ for kind in type(cause).__mro__}
-            if names & _TIMEOUTS:
+        """A timeout, a broken connection or an endless answer; None when the error is neither."""
+        causes = list(_causes(error))
+        sent = not unreached(causes)
+        # The innermost cause tells the truth: the SDKs wrap errors in others of the wrong kind.
+        for cause in reversed(causes):
+            detail = str(cause) or type(cause).__name__
+            if isinstance(cause, AnswerTooLong):
+                return self.error(MalformedResponseError, detail, completion=completion)
+            if not sent and _is_a(cause, _TIMEOUTS | _BROKEN):
+                return self.error(UnreachableError, f"no connection: {detail}")
+            if _is_a(cause, _TIMEOUTS):
                 return self.error(RequestTimeoutError, "no answer in time", completion=completion)
-            if names & _BROKEN:
-                detail = str(cause) or type(cause).__name__
+            if _is_a(cause, _BROKEN):
                 return self.error(
                     ConnectionFailedError, f"the connection failed: {detail}", completion=completion
                 )
@@ -205,6 +216,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def unreached(causes: Sequence[BaseException]) -> bool:
+    """Whether there was no connection to send by.
+
+    On top of aiohttp, httpx's errors do not tell: its transport takes those of a connection that
+    the server closed, or reset, for errors of connecting.
+    """
+    names = _UNREACHED
+    if any(_is_a(cause, _AIOHTTP) for cause in causes):
+        names = _UNREACHED_BY_AIOHTTP
+    return any(_is_a(cause, names) for cause in causes)
+
+
 def _number(value: str | None) -> float | None:
     if value is None or not re.fullmatch(r"\s*[0-9]+(\.[0-9]*)?\s*", value):
         return None
@@ -245,6 +268,10 @@ def _describe(body: object) -> tuple[str, tuple[str, ...]]:
     )
     codes = (error.get("code"), error.get("type"), error.get("status"))
     return message, tuple(str(code) for code in codes if isinstance(code, str | int) and code)
+
+
+def _is_a(error: BaseException, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(kind.__name__ for kind in type(error).__mro__)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import subprocess
 import sys
@@ -36,10 +37,11 @@ from pyagent_providers.errors import (
     RateLimitError,
     RequestTimeoutError,
     ServerError,
+    UnreachableError,
 )
 from pyagent_providers.telemetry import Telemetry, using
 from pyagent_providers.types import Usage
-from tests.providers.subjects import SUBJECTS, Subject
+from tests.providers.subjects import SUBJECTS, Subject, warm_up
 from tests.wire import (
     CorruptChunk,
     Disconnect,
@@ -48,6 +50,7 @@ from tests.wire import (
     ErrorKind,
     Failure,
     NotJSON,
+    RawBytes,
     Reply,
     Sent,
     Stall,
@@ -90,6 +93,7 @@ def llm(subject: Subject, wire: WireServer) -> LLM:
 
 def hasty(subject: Subject, wire: WireServer) -> LLM:
     """The adapter with a timeout short enough to wait for."""
+    warm_up(subject)
     return subject.make(base_url=wire.base_url(subject.dialect), api_key=KEY, timeout=0.2)
 
 
@@ -241,6 +245,45 @@ async def test_a_streamed_tool_call_is_put_together(llm: LLM, wire: WireServer) 
     assert (await read(llm))[1].tool_calls == (await llm.complete("Hi")).tool_calls
 
 
+BROKEN_CALL = ToolCall("call_1", "weather", '{"city": Oslo}')
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
+async def test_tool_arguments_that_are_not_json_come_as_the_model_wrote_them(
+    llm: LLM, subject: Subject, wire: WireServer, stream: bool
+) -> None:
+    """So that a tool loop can tell the model of its mistake."""
+    if "broken_arguments" in subject.lacks:
+        pytest.skip("this API does not pass such a call on")
+    wire.script(Reply("", finish_reason="tool_calls", tool_calls=(BROKEN_CALL,)))
+    completion = (await read(llm))[1] if stream else await llm.complete("Hi")
+    assert completion.tool_calls == (BROKEN_CALL,)
+
+
+@pytest.mark.parametrize("arguments", [BROKEN_CALL.arguments, '["Oslo"]', ""])
+async def test_a_tool_call_that_was_broken_goes_out_again(
+    llm: LLM, wire: WireServer, arguments: str
+) -> None:
+    """Some APIs take nothing but an object there; the model is to see what it wrote."""
+    wire.script(Reply("Sorry."))
+    conversation = (
+        Message("user", "Weather in Oslo?"),
+        Message("assistant", "", tool_calls=(ToolCall("call_1", "weather", arguments),)),
+        Message("tool", "the arguments are not a JSON object", tool_call_id="call_1"),
+    )
+    assert (await llm.complete(conversation, tools=[WEATHER])).text == "Sorry."
+    assert json.dumps(arguments)[1:-1] in json.dumps(wire.last.body)
+
+
+async def test_a_tool_called_without_arguments_has_an_empty_object(
+    llm: LLM, wire: WireServer
+) -> None:
+    reply = Reply("", finish_reason="tool_calls", tool_calls=(ToolCall("call_1", "now", "{}"),))
+    wire.script(reply, reply)
+    for completion in (await llm.complete("Hi"), (await read(llm))[1]):
+        assert [call.arguments for call in completion.tool_calls] == ["{}"]
+
+
 # Failures
 
 
@@ -340,12 +383,31 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(
     assert (await llm.complete("Hi")).text == "Still here."
 
 
-async def test_a_server_that_is_not_there_is_a_connection_error(subject: Subject) -> None:
+async def test_a_server_that_is_not_there_is_unreachable_and_nothing_is_billed(
+    subject: Subject,
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}{subject.dialect.base_path}"
-        with pytest.raises(ConnectionFailedError):
+        with pytest.raises(UnreachableError) as caught:
             await subject.make(base_url=url).complete("Hi")
+    assert not caught.value.billable
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"],
+    ids=["no-http", "no-chunk"],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
+async def test_what_is_not_http_is_a_connection_error(
+    llm: LLM, wire: WireServer, said: bytes, stream: bool
+) -> None:
+    wire.script(RawBytes(said))
+    with pytest.raises(ConnectionFailedError) as caught:
+        await (read(llm) if stream else llm.complete("Hi"))
+    assert caught.value.billable
 
 
 async def test_a_web_page_is_not_an_answer(llm: LLM, wire: WireServer) -> None:

@@ -96,8 +96,10 @@ async def test_an_error_from_behind_litellm_says_what_the_provider_said(
 def test_a_stream_that_falls_silent_is_a_timeout_where_litellm_would_wait_for_ever(
     wire: WireServer,
 ) -> None:
-    wire.script(Stall(after_text=True))
+    wire.script(Reply(), Stall(after_text=True))
     url = wire.base_url(GEMINI) + "/v1beta"
+    warm = LiteLLM("gemini/gemini-2.5-flash", base_url=url, api_key="k")
+    asyncio.run(warm.complete("Hi"))  # the first call imports most of LiteLLM
     llm = LiteLLM("gemini/gemini-2.5-flash", base_url=url, api_key="k", timeout=0.2)
 
     async def read() -> None:

@@ -16,6 +16,7 @@ dialects are served at once, by their paths, so tests may mix providers on one s
 
 from .dialects import CHAT, DIALECTS, GEMINI, MESSAGES, RESPONSES
 from .script import (
+    BrokenFraming,
     CorruptChunk,
     Disconnect,
     EndEarly,
@@ -24,14 +25,16 @@ from .script import (
     Failure,
     NotJSON,
     RawBody,
+    RawBytes,
     Reply,
     Stall,
     Step,
 )
-from .server import Dialect, Frames, Received, Sent, WireServer
+from .server import ClosedPort, Dialect, Frames, Received, Sent, WireServer
 
 __all__ = [
     "WireServer",
+    "ClosedPort",
     "Reply",
     "Failure",
     "ErrorKind",
@@ -40,7 +43,9 @@ __all__ = [
     "Disconnect",
     "EndEarly",
     "CorruptChunk",
+    "BrokenFraming",
     "NotJSON",
+    "RawBytes",
     "RawBody",
     "Step",
     "Received",

@@ -158,9 +158,18 @@ def _blocks(reply: Reply, sent: Sent) -> list[dict[str, Any]]:
         calls, text = (ToolCall("answer", tool, text), *calls), ""
     blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     for call in calls:
-        arguments = json.loads(call.arguments)
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
+        blocks.append(
+            {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
+        )
     return blocks
+
+
+def _input(arguments: str) -> object:
+    """Decoded; a text that is not JSON goes out as it is."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 def _block_frames(index: int, block: dict[str, Any], *, closed: bool) -> list[bytes]:
@@ -169,7 +178,8 @@ def _block_frames(index: int, block: dict[str, Any], *, closed: bool) -> list[by
         deltas = [{"type": "text_delta", "text": piece} for piece in pieces(block["text"])]
     else:
         start = {**block, "input": {}}
-        text = json.dumps(block["input"])
+        given = block["input"]
+        text = given if isinstance(given, str) else json.dumps(given) if given else ""
         deltas = [{"type": "input_json_delta", "partial_json": p} for p in (text[:4], text[4:])]
     frames = [_event("content_block_start", index=index, content_block=start)]
     frames += [_event("content_block_delta", index=index, delta=delta) for delta in deltas]

@@ -82,7 +82,7 @@ class _GenerateContent:
         if reply.refusal is not None:
             return {**_head(reply, sent), "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
         parts = [{"text": reply.text}] if reply.text else []
-        return _candidate(reply, sent, parts + _calls(reply), FINISH_REASONS[reply.finish_reason])
+        return _candidate(reply, sent, parts + _calls(reply), _finish_reason(reply))
 
     def frames(self, reply: Reply, sent: Sent) -> Frames:
         if reply.refusal is not None:
@@ -90,8 +90,8 @@ class _GenerateContent:
         opening = [
             sse(_candidate(reply, sent, [{"text": piece}], None)) for piece in pieces(reply.text)
         ]
-        finish = FINISH_REASONS[reply.finish_reason]
-        return Frames(opening, [sse(_candidate(reply, sent, _calls(reply), finish))])
+        ending = sse(_candidate(reply, sent, _calls(reply), _finish_reason(reply)))
+        return Frames(opening, [ending])
 
     def failure(self, failure: Failure) -> tuple[int, JSONObject]:
         status, word, message = ERRORS[failure.kind]
@@ -146,7 +146,23 @@ def _calls(reply: Reply) -> list[dict[str, Any]]:
     return [
         {"functionCall": {"id": c.id, "name": c.name, "args": json.loads(c.arguments)}}
         for c in reply.tool_calls
+        if _is_json(c.arguments)
     ]
+
+
+def _finish_reason(reply: Reply) -> str:
+    """Google keeps a call whose arguments are not JSON to itself, and says only this."""
+    if all(_is_json(call.arguments) for call in reply.tool_calls):
+        return FINISH_REASONS[reply.finish_reason]
+    return "MALFORMED_FUNCTION_CALL"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_content(content: Any) -> list[Message]:

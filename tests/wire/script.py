@@ -66,28 +66,47 @@ class ErrorEvent:
     message: str | None = None
 
 
+# What breaks off an answer does so after the text of a stream, or half-way through a whole one.
+
+
 @dataclass(frozen=True)
 class Stall:
-    """Silence until the client gives up: from the start, or after the text of a stream."""
+    """Silence until the client gives up: from the start, or in the middle of the answer."""
 
     after_text: bool = False
 
 
 @dataclass(frozen=True)
 class Disconnect:
-    """The connection closes: before any answer or, in a stream, after the text."""
+    """The connection ends: before any answer, or in the middle of it.
+
+    It is closed as if the server were done or, with `reset`, torn down, as by a crash.
+    """
 
     after_text: bool = False
+    reset: bool = False
 
 
 @dataclass(frozen=True)
 class EndEarly:
-    """A stream that ends in good order after the text, without saying that it finished."""
+    """An answer that ends in the middle, in good order, without saying that it finished."""
 
 
 @dataclass(frozen=True)
 class CorruptChunk:
-    """A stream whose chunk after the text is not JSON."""
+    """A stream whose chunk after the text is not JSON, or a whole answer that is not."""
+
+
+@dataclass(frozen=True)
+class BrokenFraming:
+    """An answer in HTTP chunks, the second of which has a size that is no number."""
+
+
+@dataclass(frozen=True)
+class RawBytes:
+    """These bytes and nothing else, then the end of the connection."""
+
+    said: bytes
 
 
 @dataclass(frozen=True)
@@ -105,5 +124,15 @@ class RawBody:
 
 
 Step: TypeAlias = (
-    Reply | Failure | ErrorEvent | Stall | Disconnect | EndEarly | CorruptChunk | NotJSON | RawBody
+    Reply
+    | Failure
+    | ErrorEvent
+    | Stall
+    | Disconnect
+    | EndEarly
+    | CorruptChunk
+    | BrokenFraming
+    | NotJSON
+    | RawBytes
+    | RawBody
 )

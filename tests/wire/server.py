@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -16,6 +19,7 @@ from aiohttp import web
 from pyagent_providers.types import JSONObject, Message, Sampling, ToolSpec
 
 from .script import (
+    BrokenFraming,
     CorruptChunk,
     Disconnect,
     EndEarly,
@@ -23,6 +27,7 @@ from .script import (
     Failure,
     NotJSON,
     RawBody,
+    RawBytes,
     Reply,
     Stall,
     Step,
@@ -96,6 +101,30 @@ class Received:
 Responder = Callable[[Sent], Step]
 
 
+class ClosedPort:
+    """A port that refuses connections until `open` puts the server behind it."""
+
+    def __init__(self, open: Callable[[socket.socket], None]) -> None:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))  # bound but not listening: nobody else gets it
+        self._open = open
+        self._is_open = False
+
+    def __enter__(self) -> ClosedPort:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._is_open:
+            self._socket.close()
+
+    def base_url(self, dialect: Dialect) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}{dialect.base_path}"
+
+    def open(self) -> None:
+        self._open(self._socket)
+        self._is_open = True
+
+
 class WireServer:
     """Serves every dialect on 127.0.0.1, on a free port, in a thread with its own event loop.
 
@@ -118,6 +147,7 @@ class WireServer:
         self._thread = threading.Thread(target=self._run, name="wire-server", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._runner: web.AppRunner | None = None
         self.port = 0
 
     def __enter__(self) -> WireServer:
@@ -160,6 +190,29 @@ class WireServer:
         assert not self.unscripted, f"unscripted requests: {[r.path for r in self.unscripted]}"
         assert not self._steps, f"steps nobody asked for: {list(self._steps)}"
 
+    def reset(self) -> None:
+        """Forget the script and what was received, for the next test on a shared server."""
+        self._steps.clear()
+        self._responder = None
+        self.requests.clear()
+        self.unscripted.clear()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
+
+    def closed_port(self) -> ClosedPort:
+        return ClosedPort(self._listen_on)
+
+    def _listen_on(self, bound: socket.socket) -> None:
+        assert self._loop is not None
+        assert self._runner is not None
+        site = web.SockSite(self._runner, bound)
+        asyncio.run_coroutine_threadsafe(site.start(), self._loop).result(10)
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
@@ -170,7 +223,7 @@ class WireServer:
         for dialect in self._dialects:
             for route in dialect.routes:
                 app.router.add_post(route, self._handler(dialect))
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
         await site.start()
@@ -225,35 +278,55 @@ class WireServer:
                 )
             case NotJSON():
                 return web.Response(text="<html>Welcome</html>", content_type="text/html")
+            case RawBytes():
+                assert request.transport is not None
+                request.transport.write(step.said)
+                request.transport.close()
+                return web.Response()
             case Stall(after_text=False):
                 await asyncio.sleep(3600)
                 raise AssertionError
             case Disconnect(after_text=False):
-                return _cut(request)
+                return _cut(request, step)
             case _:
-                return await self._break_stream(dialect, request, sent, step)
+                return await self._break_off(dialect, request, sent, step)
 
-    async def _break_stream(
+    async def _break_off(
         self, dialect: Dialect, request: web.Request, sent: Sent, step: Step
     ) -> web.StreamResponse:
-        assert sent.stream, f"{step!r} needs a streamed request"
-        response = await _open_stream(dialect, request, {})
-        for frame in dialect.frames(Reply(), sent).opening:
-            await response.write(frame)
+        """Begin an answer as it should be, then go on as the step says."""
+        if sent.stream:
+            response = await _open_stream(dialect, request, {})
+            for frame in dialect.frames(Reply(), sent).opening:
+                await response.write(frame)
+        else:
+            whole = json.dumps(dialect.answer(Reply(), sent)).encode()
+            response = web.StreamResponse(headers={"content-type": "application/json"})
+            if isinstance(step, Stall | Disconnect):
+                response.content_length = len(whole)
+            await response.prepare(request)
+            await response.write(whole[: len(whole) // 2])
         match step:
             case Stall():
                 await asyncio.sleep(3600)
             case Disconnect():
-                await asyncio.sleep(0.01)  # lets the text go out first
-                return _cut(request)
+                await _until_read(request)
+                return _cut(request, step)
+            case BrokenFraming():
+                await _until_read(request)
+                assert request.transport is not None
+                request.transport.write(b"nonsense\r\n")
+                request.transport.close()
+                return response
             case CorruptChunk():
-                await response.write(dialect.corrupt_frame())
+                await response.write(dialect.corrupt_frame() if sent.stream else b'", , "')
             case ErrorEvent():
+                assert sent.stream, f"{step!r} needs a streamed request"
                 await response.write(dialect.error_frame(step))
             case EndEarly():
                 pass
             case _:
-                raise AssertionError(f"not a way to break a stream: {step!r}")
+                raise AssertionError(f"not a way to break off an answer: {step!r}")
         await response.write_eof()
         return response
 
@@ -274,7 +347,29 @@ async def _open_stream(
     return response
 
 
-def _cut(request: web.Request) -> web.StreamResponse:
+async def _until_read(request: web.Request) -> None:
+    """Wait until the client has taken what was sent, so that it does not meet both at once."""
     assert request.transport is not None
+    client = f":{request.transport.get_extra_info('peername')[1]:04X}"
+    connections = Path("/proc/net/tcp")
+    if not connections.exists():  # not Linux
+        await asyncio.sleep(0.1)
+        return
+    async with asyncio.timeout(5):
+        while True:
+            lines = map(str.split, connections.read_text().splitlines()[1:])
+            queues = [line[4] for line in lines if line[1].endswith(client)]
+            if all(queue.endswith(":00000000") for queue in queues):
+                return
+            await asyncio.sleep(0.002)
+
+
+def _cut(request: web.Request, how: Disconnect) -> web.StreamResponse:
+    assert request.transport is not None
+    if how.reset:  # what has no time to linger is reset
+        linger = struct.pack("ii", 1, 0)
+        request.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
     request.transport.abort()
     return web.Response()
