@@ -42,7 +42,7 @@ cluster-demo: .venv/.ready
 
 test: test-main test-litellm
 
-SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_temporal.py
+SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py tests/durable/test_temporal.py
 
 test-main: .venv/.ready
 	$(PY) -m pytest $(addprefix --ignore=,$(SLOW))
@@ -51,7 +51,7 @@ test-durable: .venv/.ready
 	$(PY) -m pytest $(SLOW)
 
 test-litellm: .venv-litellm/.ready
-	.venv-litellm/bin/python -m pytest tests/providers tests/examples
+	.venv-litellm/bin/python -m pytest tests/providers tests/faults tests/examples
 
 test-model: .venv-demo/.ready
 	.venv-demo/bin/python -m pytest tests/demo

@@ -5,27 +5,19 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 import typer
 
-from pyagent_patterns.durable import Runs, RunView, teams
+from pyagent_patterns.durable import RunView, teams
 from pyagent_patterns.journal import FINISHED, Status
 from pyagent_providers import LLM
 
 from . import arguments, cluster, pages, records
 from .arguments import ProviderLimit
-from .going_on import (
-    DB_VARIABLE,
-    DEFAULT_DB,
-    FAILED,
-    carry_out,
-    go_on,
-    go_on_with_all,
-    kept_in,
-    say_end,
-)
+from .going_on import FAILED, carry_out, go_on, go_on_with_all, say_end
 from .screen import Screen
+from .stores import DB_VARIABLE, DEFAULT_DB, URL_VARIABLE, Place, Store, journal_at, kept_in
 from .words import counted, dollars, run_state, short, span
 
 app = typer.Typer(
@@ -37,8 +29,12 @@ app = typer.Typer(
 
 
 class State(StrEnum):
-    """A run's state, as it is shown: `interrupted` is one that no process goes on with."""
+    """A run's state, as it is shown.
 
+    `interrupted` is one that no process goes on with, `new` one that none has begun.
+    """
+
+    NEW = "new"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     SUSPENDED = "suspended"
@@ -48,8 +44,22 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-Db = Annotated[
+_OPEN: Final = frozenset((State.NEW, State.RUNNING, State.INTERRUPTED))  # on record: running
+
+JournalDb = Annotated[
     Path, typer.Option("--db", envvar=DB_VARIABLE, metavar="PATH", help="The journal file.")
+]
+Db = Annotated[
+    Path | None,
+    typer.Option(
+        "--db", metavar="PATH", help=f"The journal file; else {DB_VARIABLE}, or {DEFAULT_DB}."
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url", metavar="URL", help=f"A cluster's database instead; else {URL_VARIABLE}."
+    ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")]
 Team = Annotated[
@@ -59,7 +69,7 @@ Team = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 DatabaseUrl = Annotated[
     str,
-    typer.Option(envvar="PYAGENT_DATABASE_URL", metavar="URL", help="postgresql://..."),
+    typer.Option(envvar=URL_VARIABLE, metavar="URL", help="postgresql://..."),
 ]
 
 
@@ -68,13 +78,14 @@ def runs(
     status: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     json: Json = False,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
     """List the runs, the newest first."""
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             found = await _listed(store, status, limit)
         if json:
             screen.json([records.run_record(run) for run in found])
@@ -82,7 +93,7 @@ def runs(
             screen.show(pages.runs_table(found, screen.width))
         else:
             which = "run" if status is None else f"{status} run"
-            screen.note(f"the journal {str(db)!r} has no {which}")
+            screen.note(f"{place} has no {which}")
 
     carry_out(screen, work())
 
@@ -92,13 +103,14 @@ def show(
     run: Run,
     full: Annotated[bool, typer.Option("--full", help="With every prompt and answer.")] = False,
     json: Json = False,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
     """Show a run: its calls, what they cost, what may have been paid twice, its answer."""
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             detail = await store.get(await store.find(run))
         if json:
             screen.json(records.detail_record(detail))
@@ -117,31 +129,36 @@ def resume(
         bool, typer.Option("--all", help="Every run that was interrupted or is due.")
     ] = False,
     team: Team = None,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
     """Go on with a run; what is on record is not asked, and not paid, again."""
     if (run is None) is not everything:
         raise typer.BadParameter("give one RUN, or --all")
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
+
+    if run is None and place.url is not None:
+        raise typer.BadParameter("workers go on with every run of a database: pyagent worker")
 
     async def work() -> None:
-        with kept_in(db) as store:
-            if run is None:
-                await go_on_with_all(screen, store, arguments.team(team))
-            else:
-                run_id = await store.find(run)
-                await go_on(screen, store, run_id, arguments.team(team), team_name=team)
+        if run is None:
+            with journal_at(place.file) as journal:
+                await go_on_with_all(screen, place, journal, arguments.team(team))
+            return
+        async with kept_in(screen, place) as store:
+            run_id = await store.find(run)
+            await go_on(screen, place, store, run_id, arguments.team(team), team_name=team)
 
     carry_out(screen, work())
 
 
 @app.command()
-def serve(team: Team = None, db: Db = DEFAULT_DB) -> None:
+def serve(team: Team = None, db: JournalDb = DEFAULT_DB) -> None:
     """Go on with every run that can, as soon as it can, until Ctrl-C."""
     screen = Screen()
 
     async def work() -> None:
-        with kept_in(db) as store:
+        with journal_at(db) as store:
             loaded = arguments.team(team)
             screen.note(f"serving {str(db)!r}; Ctrl-C ends it")
             await store.serve(loaded, on_end=lambda run_id, end: say_end(screen, run_id, end))
@@ -158,34 +175,36 @@ def signal(
     ] = None,
     no_resume: Annotated[bool, typer.Option("--no-resume", help="Only send it.")] = False,
     team: Team = None,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
-    """Send a run what it waits for, and go on with it."""
-    screen = Screen()
+    """Send a run what it waits for, and go on with it; a worker does, of a database."""
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             run_id = await store.find(run)
-            loaded = await _team(store, run_id, team, needed=not no_resume)  # before it is sent
+            only_send = no_resume or place.url is not None  # a cluster's workers go on
+            loaded = await _team(store, run_id, team, needed=not only_send)  # before it is sent
             await store.signal(run_id, name, arguments.signal_value(value))
             screen.note(f"sent {name!r} to run {short(run_id)}")
-            if no_resume:
+            if only_send:
                 return
             if (await store.get(run_id)).run.is_owned:
                 screen.note("the run is going on in another process, which takes it there")
                 return
-            await go_on(screen, store, run_id, loaded, team_name=team)
+            await go_on(screen, place, store, run_id, loaded, team_name=team)
 
     carry_out(screen, work())
 
 
 @app.command()
-def cancel(run: Run, db: Db = DEFAULT_DB) -> None:
+def cancel(run: Run, db: Db = None, database_url: Url = None) -> None:
     """End a run for good."""
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             run_id = await store.find(run)
             await store.cancel(run_id)
             screen.note(f"run {short(run_id)} is cancelled")
@@ -202,13 +221,14 @@ def fork(
     ] = None,
     no_resume: Annotated[bool, typer.Option("--no-resume", help="Only make the new run.")] = False,
     team: Team = None,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
     """Begin a new run with this one's answers; only what has changed since is paid again."""
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             run_id = await store.find(run)
             loaded = await _team(store, run_id, team, needed=not no_resume)
             new = await store.fork(run_id, from_key=from_key)
@@ -216,7 +236,7 @@ def fork(
                 screen.line(new)
                 return
             screen.note(f"run {short(run_id)} is forked as {new}")
-            await go_on(screen, store, new, loaded, team_name=team)
+            await go_on(screen, place, store, new, loaded, team_name=team)
 
     carry_out(screen, work())
 
@@ -234,13 +254,13 @@ def replay(
     prompt: Annotated[str | None, typer.Option(help="Ask this instead.")] = None,
     system_prompt: Annotated[str | None, typer.Option(help="Under this role instead.")] = None,
     team: Team = None,
-    db: Db = DEFAULT_DB,
+    db: JournalDb = DEFAULT_DB,
 ) -> None:
     """Ask one worker again, with the inputs on record. Without changes no call is made."""
     screen = Screen()
 
     async def work() -> None:
-        with kept_in(db) as store:
+        with journal_at(db) as store:
             found = await store.replay(
                 await store.find(run),
                 task,
@@ -275,17 +295,18 @@ def prune(
         typer.Option(help="Only runs in this state (default: all that have ended)."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    db: Db = DEFAULT_DB,
+    db: Db = None,
+    database_url: Url = None,
 ) -> None:
     """Delete runs that ended long ago."""
     wanted: tuple[Status, ...] = tuple(cast(Status, state.value) for state in status or ())
-    if not {State.RUNNING, State.INTERRUPTED}.isdisjoint(status or ()):
+    if not _OPEN.isdisjoint(status or ()):
         raise typer.BadParameter("a run that goes on, or can, is not deleted; cancel it first")
     wanted = wanted or FINISHED
-    screen = Screen()
+    screen, place = Screen(), Place.of(db, database_url)
 
     async def work() -> None:
-        with kept_in(db) as store:
+        async with kept_in(screen, place) as store:
             before = time.time() - older_than
             old = [
                 run
@@ -294,8 +315,8 @@ def prune(
             ]
             what = f"{counted(len(old), 'run')} that ended more than {span(older_than)} ago"
             if not old:
-                screen.note(f"the journal {str(db)!r} has no run that ended so long ago")
-            elif yes or typer.confirm(f"Delete {what} from {str(db)!r}?", err=True):
+                screen.note(f"{place} has no run that ended so long ago")
+            elif yes or typer.confirm(f"Delete {what} from {place.shown}?", err=True):
                 gone = await store.prune(older_than=older_than, status=wanted)
                 screen.note(f"deleted {counted(gone, 'run')}")
 
@@ -331,16 +352,16 @@ def submit(
     carry_out(screen, cluster.submit(screen, team, task, database_url, wait=not no_wait))
 
 
-async def _team(store: Runs, run_id: str, name: str | None, *, needed: bool) -> teams.Team | None:
+async def _team(store: Store, run_id: str, name: str | None, *, needed: bool) -> teams.Team | None:
     """The team that was named, else the one on record; not looked for unless `needed`."""
     found = arguments.team(name)
     return await store.team_of(run_id) if found is None and needed else found
 
 
-async def _listed(store: Runs, status: State | None, limit: int) -> list[RunView]:
+async def _listed(store: Store, status: State | None, limit: int) -> list[RunView]:
     if status is None:
         return list(await store.list(limit=limit))
-    is_open = status in (State.RUNNING, State.INTERRUPTED)
-    recorded: Status = "running" if is_open else status.value
+    is_open = status in _OPEN
+    recorded = cast(Status, "running" if is_open else status.value)
     found = await store.list(status=recorded, limit=None if is_open else limit)
     return [run for run in found if run_state(run) == status][:limit]

@@ -5,34 +5,38 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import typer
 
 from .arguments import ProviderLimit
-from .going_on import USAGE
 from .screen import Screen
+from .stores import cluster_at
 from .words import total
-
-if TYPE_CHECKING:
-    from pyagent_patterns.durable.dbos import Cluster
 
 
 async def work(screen: Screen, database_url: str, limits: Sequence[ProviderLimit]) -> None:
-    """Do the work of submitted runs until the process is told to stop."""
-    async with _cluster(screen, database_url, limits) as cluster:
-        this = asyncio.current_task()
-        if this is not None:  # as for Ctrl-C: what is being answered is still recorded
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    """Do the work of submitted runs until the process is told to stop, and hand them over."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the process at once
+        if this is not None:
+            this.cancel()
+
+    async with cluster_at(screen, database_url, limits) as cluster:
+        loop.add_signal_handler(signal.SIGTERM, stop)
         screen.note("this worker takes runs; Ctrl-C ends it")
-        await cluster.work()
+        with suppress(asyncio.CancelledError):  # by either: the hand-over is how it is to end
+            await cluster.work()
+        screen.note("handing over: answers that are being paid for are awaited")
 
 
 async def submit(screen: Screen, team: str, task: str, database_url: str, *, wait: bool) -> None:
     """Hand in a run; with `wait`, its answer when a worker has done it."""
-    async with _cluster(screen, database_url, ()) as cluster:
+    async with cluster_at(screen, database_url) as cluster:
         try:
             run_id = await cluster.submit(team, task)
         except ValueError as error:
@@ -45,25 +49,3 @@ async def submit(screen: Screen, team: str, task: str, database_url: str, *, wai
         screen.answer(cast(str, result["output"]))
         cost, unpriced = Decimal(cast(str, result["cost_estimate"])), cast(int, result["unpriced"])
         screen.note(f"\n{result['status']}  {total(cost, unpriced)}", "bold")
-
-
-def _cluster(screen: Screen, database_url: str, limits: Sequence[ProviderLimit]) -> Cluster:
-    if find_spec("dbos") is None:
-        screen.error('runs on many machines need DBOS: pip install "pyagent-sdk[dbos]"')
-        raise typer.Exit(USAGE)
-    from pyagent_patterns.durable.dbos import Cluster, Limit
-
-    try:
-        return Cluster(
-            database_url,
-            limits=[
-                Limit(
-                    provider=limit.provider,
-                    concurrency=limit.concurrency,
-                    per_minute=limit.per_minute,
-                )
-                for limit in limits
-            ],
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
-from collections.abc import Coroutine, Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Coroutine, Sequence
 from typing import Final, TypeVar
 
 import typer
@@ -21,14 +17,12 @@ from pyagent_patterns.result import Result
 from pyagent_providers.errors import ProviderError
 
 from .screen import Screen
+from .stores import Place, Store
 from .words import counted, names, short, total
 
 FAILED: Final = 1
-USAGE: Final = 2
 SUSPENDED: Final = 3
 STOPPED: Final = 130  # as a shell says for Ctrl-C
-DEFAULT_DB: Final = Path("runs.db")
-DB_VARIABLE: Final = "PYAGENT_DB"
 T = TypeVar("T")
 
 
@@ -54,34 +48,28 @@ def carry_out(screen: Screen, work: Coroutine[object, object, T]) -> T:
         raise typer.Exit(SUSPENDED if suspended else FAILED) from None
 
 
-@contextmanager
-def kept_in(db: Path) -> Generator[Runs]:
-    """The runs of a journal that is there: none is made by looking for one."""
-    if not db.exists():
-        raise LookupError(
-            f"there is no journal {str(db)!r}; --db or {DB_VARIABLE} names one, and "
-            f"team.run(task, durable={str(db)!r}) begins it"
-        )
-    with Runs(db) as runs:
-        yield runs
-
-
 async def go_on(
-    screen: Screen, runs: Runs, run_id: str, team: Team | None, *, team_name: str | None
+    screen: Screen,
+    place: Place,
+    store: Store,
+    run_id: str,
+    team: Team | None,
+    *,
+    team_name: str | None,
 ) -> None:
     """Go on with a run under the user's eyes: its steps, its answer, what it cost."""
     again = ["resume", short(run_id), *(("--team", team_name) if team_name else ())]
     try:
-        result = await runs.resume(run_id, team, on_event=screen.progress)
+        result = await store.resume(run_id, team, on_event=screen.progress)
     except asyncio.CancelledError:
-        screen.note(f"stopped; to go on: {command(runs, *again)}", "yellow")
+        screen.note(f"stopped; to go on: {place.command(*again)}", "yellow")
         raise
     except InputChanged as changed:
-        changed.add_note(f"to fork it: {command(runs, 'fork', *again[1:])}")
+        changed.add_note(f"to fork it: {place.command('fork', *again[1:])}")
         raise
     except RunSuspended as waits:
         for name in waits.waiting_for:
-            send = command(runs, "signal", short(run_id), name, "VALUE", *again[2:])
+            send = place.command("signal", short(run_id), name, "VALUE", *again[2:])
             waits.add_note(f"to send it: {send}")
         raise
     except PyAgentError as error:
@@ -92,7 +80,7 @@ async def go_on(
     _account(screen, result)
 
 
-async def go_on_with_all(screen: Screen, runs: Runs, team: Team | None) -> None:
+async def go_on_with_all(screen: Screen, place: Place, runs: Runs, team: Team | None) -> None:
     """Go on with every run that can, and say what became of each.
 
     Raises typer.Exit when one of them failed.
@@ -100,7 +88,7 @@ async def go_on_with_all(screen: Screen, runs: Runs, team: Team | None) -> None:
     try:
         outcomes = await runs.resume_all(team)
     except asyncio.CancelledError:
-        screen.note(f"stopped; to go on: {command(runs, 'resume', '--all')}", "yellow")
+        screen.note(f"stopped; to go on: {place.command('resume', '--all')}", "yellow")
         raise
     if not outcomes:
         screen.note("no run can go on: none was interrupted, and none is due")
@@ -116,13 +104,6 @@ def say_end(screen: Screen, run_id: str, outcome: Result | Exception) -> None:
         screen.line(f"{short(run_id)} {outcome.status}, paid now {_paid(outcome)[0]}")
     else:
         screen.line(f"{short(run_id)} {outcome}")
-
-
-def command(runs: Runs, *words: str) -> str:
-    """What to type for the next step, on the same journal."""
-    where = os.environ.get(DB_VARIABLE, str(DEFAULT_DB))
-    db = () if str(runs.path) == where else ("--db", str(runs.path))
-    return shlex.join(("pyagent", *words, *db))
 
 
 def _account(screen: Screen, result: Result) -> None:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pyagent_patterns import ledger
-from pyagent_patterns.asking import Reply
 from pyagent_patterns.durable import CallView, Replay, RunDetail, RunView
+from pyagent_patterns.question import Reply
 from pyagent_providers.hostile import shown
 
 from .words import (
@@ -36,6 +36,7 @@ _STYLES: Final = {
     "completed": "green",
     "partial": "yellow",
     "failed": "red",
+    "new": "cyan",
     "running": "cyan",
     "interrupted": "yellow",
     "suspended": "magenta",

@@ -71,8 +71,10 @@ def names(keys: Sequence[str]) -> str:
 
 
 def run_state(run: RunView) -> str:
-    """The run's status; a running one without an owner is interrupted."""
-    return "interrupted" if run.status == "running" and not run.is_owned else run.status
+    """The run's status; a running one that no process goes on with is interrupted, or yet new."""
+    if run.status != "running" or run.is_owned:
+        return run.status
+    return "interrupted" if run.execution else "new"
 
 
 def waits(run: RunView) -> str:

@@ -45,12 +45,15 @@ class Stub(LLM):
         if os.environ.get("BLOCK_AT") == self.name:
             print("blocked", file=sys.stderr, flush=True)
             await asyncio.Event().wait()
+        if os.environ.get("SLEEP_AT") == self.name:
+            print("asked", file=sys.stderr, flush=True)
+            await asyncio.sleep(0.3)
         text = PLAN if request.schema else ANSWERS[self.name]
         usage = Usage(input_tokens=100, output_tokens=10)
         return Completion(text=text, usage=usage, model=self.model, finish_reason="stop")
 
 
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(max_attempts=1)
 scientist = Agent("scientist", Stub("scientist"), system_prompt="You do research.")
 teacher = Agent("teacher", Stub("teacher"), system_prompt="You teach.")
 editor = Agent("editor", Stub("editor"), system_prompt="You plan.")

@@ -60,7 +60,7 @@ def test_a_fork_that_is_not_to_go_on_yet_is_only_its_id(newsroom: Path) -> None:
     ran(newsroom, "one")
     result = pyagent("fork", "one", "--no-resume")
     assert re.fullmatch(r"[0-9a-f]{32}\n", result.stdout)
-    assert table(pyagent("runs").stdout)[1][:2] == [result.stdout[:8], "interrupted"]
+    assert table(pyagent("runs").stdout)[1][:2] == [result.stdout[:8], "new"]
     unknown = pyagent("fork", "one", "--from", "no/such:0")
     assert unknown.exit_code == 1
     assert "has no finished call 'no/such:0'" in unknown.stderr

@@ -21,8 +21,8 @@ import pytest
 pytest.importorskip("dbos")
 
 from pyagent_patterns.durable.dbos import Cluster, Limit
-from pyagent_patterns.durable.dbos_database import Address, Database
-from pyagent_patterns.durable.dbos_runs import RunTable
+from pyagent_patterns.durable.dbos.database import Address, Database
+from pyagent_patterns.durable.dbos.run_table import RunTable
 from pyagent_patterns.errors import (
     AgentError,
     InputChanged,
@@ -177,8 +177,10 @@ async def test_a_worker_that_is_told_to_stop_loses_no_answer_that_is_being_paid_
         first.stop(signal.SIGTERM)
         assert (await cluster.status("r")).due
         assert asked() == ["300ms"]
-        start()
+        second = start()
         result = await ended(cluster, "r")
+        second.stop(signal.SIGTERM)
+        assert "takes over" not in second.output  # it was handed over
     assert result["resumed"] == {"execution": 2, "replayed": 1, "doubtful": []}
     assert asked() == ["300ms", "last"]
 
@@ -329,12 +331,12 @@ async def test_a_question_asked_by_another_worker_is_a_child_of_the_run_s_span(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one asked by its data: here it is this process too, which forgot the run's own means."""
-    from pyagent_patterns.durable import dbos_calls
+    from pyagent_patterns.durable.dbos import questions
 
     async def execute(self: object, its: str, given: JSONObject) -> JSONObject:
-        return await asyncio.create_task(dbos_calls._by_data(given), context=caught.copy())
+        return await asyncio.create_task(questions._by_data(given), context=caught.copy())
 
-    monkeypatch.setattr(dbos_calls.Calls, "execute", execute)
+    monkeypatch.setattr(questions.Questions, "execute", execute)
     async with Cluster(url, limits=[Limit("stub")]) as cluster:
         with capture_trace() as trace:
             caught = contextvars.copy_context()
@@ -404,6 +406,7 @@ async def test_a_signal_may_come_before_the_wait_and_is_taken_once(url: str) -> 
 async def test_a_signal_that_comes_while_the_run_is_being_suspended_is_not_missed(url: str) -> None:
     """Between its look for the signal and its record that it waits: on the tables themselves."""
     database = Database(Address(url))
+    await database.prepare()
     runs = RunTable(database)
     await runs.submit("r", "m:team", "task")
     [claim] = await runs.claim_due("worker", 1)

@@ -20,6 +20,8 @@ from typing import Final, cast
 
 import psycopg
 
+from pyagent_patterns.durable import teams
+from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.errors import (
     JournalError,
     LeaseLost,
@@ -30,12 +32,11 @@ from pyagent_patterns.errors import (
 )
 from pyagent_patterns.journal import Journal, RunStart
 
-from . import teams
-from .dbos_calls import Calls, Limit
-from .dbos_database import Connection, Database, DatabaseUnusable
-from .dbos_journal import ClusterJournal
-from .dbos_runs import CHANNEL, Claim, RunTable, lost
-from .teams import Team
+from .database import Connection, Database, DatabaseUnusable
+from .journal import ClusterJournal
+from .questions import Limit, Questions
+from .record import Record
+from .run_table import CHANNEL, Claim, RunTable, lost
 
 logger = logging.getLogger("pyagent")
 
@@ -54,6 +55,9 @@ _PEERS: Final = """
         pg_try_advisory_lock(pyagent.lock_of(id)) AS taken
     FROM pyagent.worker WHERE id <> %(own)s AND (%(only)s::text IS NULL OR id = %(only)s)
         AND extract(epoch FROM pg_postmaster_start_time()) < pyagent.now() - %(starting)s"""
+_GONE: Final = """
+    DELETE FROM pyagent.worker WHERE id = %s
+        AND NOT EXISTS (SELECT 1 FROM pyagent.run WHERE owner = %s)"""
 
 # Only while it is that session that has the lock, not a peer that is just taking over.
 _END_SESSION: Final = """
@@ -66,13 +70,19 @@ class Worker:
     """This process as a worker, from `join` to `leave`."""
 
     def __init__(
-        self, database: Database, runs: RunTable, limits: Sequence[Limit], lease: float
+        self,
+        database: Database,
+        runs: RunTable,
+        record: Record,
+        limits: Sequence[Limit],
+        lease: float,
     ) -> None:
         self.name = f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._database = database
         self._runs = runs
+        self._record = record
         self._lease = lease
-        self._calls = Calls(database, self.name, limits)
+        self._questions = Questions(database, record, self.name, limits)
         self._session: Connection | None = None
         self._held: dict[str, object] = {}  # a run's journal, or what stands for it till then
         self._driving: set[asyncio.Task[None]] = set()
@@ -84,11 +94,10 @@ class Worker:
 
     async def join(self) -> None:
         """Become a worker. Raises JournalError, and RuntimeError if DBOS runs here already."""
-        await self._database.prepare()
         with self._database.explaining():
             await self._beat()
         try:
-            await self._calls.launch()
+            await self._questions.launch()
         except BaseException:
             await self._hang_up()
             raise
@@ -99,12 +108,11 @@ class Worker:
         """Let what is being answered be recorded, give up the runs, and stop."""
         self._leaving = True
         with suppress(JournalError):
-            await self._calls.settle(_SETTLE)
-        for holder in self._held.values():
-            if isinstance(holder, ClusterJournal):
-                holder.going_on = True
-                if holder.task not in self._driving:
-                    holder.lose(JournalError("the cluster was closed while the run went on"))
+            await self._questions.settle(_SETTLE, lambda: any(j.making for j in self._journals()))
+        for journal in self._journals():
+            journal.going_on = True
+            if journal.task not in self._driving:
+                journal.lose(JournalError("the cluster was closed while the run went on"))
         for task in self._driving:
             task.cancel()
         if self._driving:
@@ -114,7 +122,10 @@ class Worker:
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
-        await self._calls.close()
+        await self._questions.close()
+        with suppress(JournalError), self._database.explaining():
+            if not await self._record.taken_by(self.name):  # else a peer is to put that back
+                await self._database.rows(_GONE, (self.name, self.name))
         await self._hang_up()
 
     async def serve(self, at_once: int) -> None:
@@ -143,7 +154,8 @@ class Worker:
 
     async def begin(self, claim: Claim, start: RunStart) -> ClusterJournal:
         journal = ClusterJournal(
-            self._runs, self._calls, claim, start, self._may_begin, self._ended
+            *(self._runs, self._record, self._questions),
+            *(claim, start, self._may_begin, self._ended),
         )
         self._held[claim.run_id] = journal
         try:
@@ -152,6 +164,9 @@ class Worker:
             self._ended(journal)
             raise
         return journal
+
+    def _journals(self) -> list[ClusterJournal]:
+        return [holder for holder in self._held.values() if isinstance(holder, ClusterJournal)]
 
     # What a journal asks of its worker
 
@@ -185,7 +200,7 @@ class Worker:
                 await self._beat()
                 await self._see_to_dead_workers()
                 if turn % _LIMITS_EVERY == 0:
-                    await self._calls.refresh_limits()
+                    await self._questions.refresh_limits()
                 more = await self._take_up()
                 await self._listen(0.01 if more else TICK)
             except Exception as error:
@@ -233,9 +248,9 @@ class Worker:
     async def _take_over(self, db: Connection, peer: str) -> None:
         """Go on with what a dead worker had, whose lock `db` has; nobody else does so meanwhile."""
         logger.warning("worker %s takes over from %s, which is gone", self.name, peer)
-        for taken in await self._calls.taken_by(peer):
+        for taken in await self._record.taken_by(peer):
             await self._runs.doubt_queued(taken.run_id, taken.key)
-            await self._calls.put_back(taken)
+            await self._record.put_back(taken)
         await self._runs.release(peer)
         await db.execute("DELETE FROM pyagent.worker WHERE id = %s", (peer,))
         await db.execute("SELECT pg_advisory_unlock(pyagent.lock_of(%s))", (peer,))
@@ -243,9 +258,8 @@ class Worker:
     async def _is_gone(self, peer: str) -> bool:
         """Whether a worker has been taken over from, now or before."""
         await self._see_to_dead_workers(peer)
-        async with self._database.connection() as db:
-            found = await db.execute("SELECT 1 FROM pyagent.worker WHERE id = %s", (peer,))
-            return await found.fetchone() is None
+        found = await self._database.row("SELECT 1 FROM pyagent.worker WHERE id = %s", (peer,))
+        return found is None
 
     async def _take_up(self) -> bool:
         """Take up some of the runs that are due; whether there may be more."""

@@ -11,41 +11,33 @@ import contextvars
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
-from urllib.parse import quote, unquote
+from typing import Final, cast
 
-from dbos import (
-    DBOS,
-    DBOSConfig,
-    Serializer,
-    SetWorkflowID,
-    WorkflowStatus,
-)
+from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import error as dbos_error
 from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from pyagent_patterns.asking import Asking, Question, labels_of
+from pyagent_patterns.asking import Asking, labels_of
+from pyagent_patterns.durable import teams
+from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.journal import Work
+from pyagent_patterns.question import Question
 from pyagent_providers.types import JSONObject
 
-from . import teams
-from .dbos_database import FORMAT, Database
-from .dbos_runs import encode, stored_json
-from .teams import Team
+from .database import FORMAT, Database
+from .record import APPLICATION, JSON, SCHEMA, Record, call_id
+from .run_table import encode, stored_json
 
 logger = logging.getLogger("pyagent")
 
-SCHEMA: Final = "pyagent_dbos"
-APPLICATION: Final = "pyagent"
 POLL: Final = 0.2  # seconds between two looks at a queue, or at an answer from elsewhere
 _QUEUE: Final = "pyagent-"  # and the provider's name
 _CONNECTIONS: Final = 8  # and as many threads: more only wait for one another
-_OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +73,6 @@ class Answered:
     queued: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A question on record. If it is `queued`, some worker will answer it."""
-
-    input_hash: str
-    value: JSONObject | None
-    queued: bool
-    refused: bool  # the worker that was to ask it could not
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A question that a worker has taken from a queue."""
-
-    run_id: str
-    key: str
-    queue: str
-
-
 class _Here:
     """A question that this process can ask, with the run's own context around it."""
 
@@ -115,15 +88,18 @@ class _Here:
         return await self.work()
 
 
-class Calls:
+class Questions:
     """DBOS in this process, of which there can be one. Between `launch` and `close`."""
 
-    def __init__(self, database: Database, worker: str, limits: Sequence[Limit]) -> None:
+    def __init__(
+        self, database: Database, record: Record, worker: str, limits: Sequence[Limit]
+    ) -> None:
         self._database = database
+        self._record = record
         self._worker = worker
         self._limits = limits
         self._here: dict[str, _Here] = {}
-        self._awaited: dict[str, asyncio.Future[WorkflowStatus]] = {}
+        self._awaited: dict[str, asyncio.Future[JSONObject | None]] = {}
         self._look_now = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._leaving = False
@@ -148,6 +124,7 @@ class Calls:
         try:
             with self._database.explaining():
                 DBOS.launch()  # here and not in a thread: it takes this loop for its workflows
+                self._record.is_worker = True
                 for limit in self._limits:
                     await _set(limit)
                 await self.refresh_limits()
@@ -155,20 +132,11 @@ class Calls:
             await self.close()
             raise
 
-    async def _add_index(self) -> None:
-        """So that the questions of one run are found without reading those of all."""
-        async with self._database.connection() as db:
-            found = await db.execute("SELECT to_regclass('pyagent_dbos.pyagent_id') AS index")
-            if (await found.fetchone() or {}).get("index") is None:
-                await db.execute(
-                    "CREATE INDEX IF NOT EXISTS pyagent_id"
-                    " ON pyagent_dbos.workflow_status (workflow_uuid text_pattern_ops)"
-                )
-
     async def close(self) -> None:
         global _current
         if self._looking is not None:
             self._looking.cancel()
+        self._record.is_worker = False
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as thread:  # the loop's own are DBOS's, and end with it
             await loop.run_in_executor(thread, DBOS.destroy)
@@ -180,18 +148,6 @@ class Calls:
         queues = await DBOS.list_queues_async()
         self._queues = frozenset(queue.name for queue in queues)
 
-    # The questions of the runs that this process executes
-
-    async def find(self, run_id: str) -> dict[str, Found]:
-        """Every question of the run on record, by key."""
-        prefix = call_id(run_id, "")
-        rows = await DBOS.list_workflows_async(workflow_id_prefix=prefix)
-        return {row.workflow_id.removeprefix(prefix): _found(row) for row in rows}
-
-    async def look(self, run_id: str, key: str) -> Found | None:
-        rows = await DBOS.list_workflows_async(workflow_ids=[call_id(run_id, key)])
-        return _found(rows[0]) if rows else None
-
     async def ask(
         self, run_id: str, key: str, given: JSONObject, work: Work, *, queue: bool
     ) -> Answered | None:
@@ -202,70 +158,39 @@ class Calls:
         """
         its = call_id(run_id, key)
         queued = queue and _queue_for(given) in self._queues
-        here = self._here[its] = _Here(work)
         try:
-            with SetWorkflowID(its, workflow_id_reuse_policy="reject"):
-                if queued:
-                    await DBOS.enqueue_workflow_async(_queue_for(given), _ask, given)
-                    return await self._answered(its, here)
-                handle = await DBOS.start_workflow_async(_ask, given)
-            value = await handle.get_result()
-            ours = value is here.value
-            return Answered(value, here=ours, twice=not ours, queued=False)
+            async with self._asking(its, work, queued=queued) as here:
+                with SetWorkflowID(its, workflow_id_reuse_policy="reject"):
+                    if queued:
+                        await DBOS.enqueue_workflow_async(_queue_for(given), _ask, given)
+                        return await self._answered(its, here)
+                    handle = await DBOS.start_workflow_async(_ask, given)
+                value = await handle.get_result()
+                ours = value is here.value
+                return Answered(value, here=ours, twice=not ours, queued=False)
         except dbos_error.DBOSException:
             return None
-        except asyncio.CancelledError:
-            await self._abandon(its, here, queued=queued)
-            raise
-        finally:
-            del self._here[its]
 
     async def wait(self, run_id: str, key: str, work: Work) -> Answered:
         """The answer to a question that is in a queue."""
         its = call_id(run_id, key)
-        here = self._here[its] = _Here(work)
-        try:
+        async with self._asking(its, work, queued=True) as here:
             return await self._answered(its, here)
-        except asyncio.CancelledError:
-            await self._abandon(its, here, queued=True)
-            raise
-        finally:
-            del self._here[its]
 
-    async def forget(self, run_id: str, key: str) -> None:
-        """Take a question that has no value off the record, to be put again."""
-        await DBOS.delete_workflows_async([call_id(run_id, key)])
-
-    async def settle(self, seconds: float) -> None:
+    async def settle(self, seconds: float, is_busy: Callable[[], bool]) -> None:
         """Wait until what this process asks is answered and on record, but not longer.
 
-        From now on what is in a queue stays there.
+        And until the process is not `is_busy` with other calls. From now on what is in a queue
+        stays there.
         """
         self._leaving = True
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not any(here.task for here in self._here.values()):
+            if not is_busy() and not any(here.task for here in self._here.values()):
                 with self._database.explaining():
-                    if not await self.taken_by(self._worker):
+                    if not await self._record.taken_by(self._worker):
                         return
             await asyncio.sleep(0.02)
-
-    # For the worker that takes over
-
-    async def taken_by(self, worker: str) -> list[Taken]:
-        """The questions that a worker has taken from the queues and not answered."""
-        rows = await DBOS.list_workflows_async(
-            executor_id=worker, status="PENDING", load_input=False, load_output=False
-        )
-        # What was in no queue is seen to by whoever goes on with its run.
-        queued = [(row.workflow_id, row.queue_name) for row in rows if row.queue_name is not None]
-        return [Taken(*_run_and_key(its), queue) for its, queue in queued]
-
-    async def put_back(self, taken: Taken) -> None:
-        its = call_id(taken.run_id, taken.key)
-        await DBOS.resume_workflows_async([its], queue_name=taken.queue)
-
-    # How
 
     async def execute(self, its: str, given: JSONObject) -> JSONObject:
         """The body of the workflow: by the run's own means if it is here, else by the data."""
@@ -286,6 +211,22 @@ class Calls:
             await asyncio.Event().wait()  # what this would give is not wanted any more
         return await _by_data(given)
 
+    @asynccontextmanager
+    async def _asking(self, its: str, work: Work, *, queued: bool) -> AsyncGenerator[_Here]:
+        """The block in which this process can ask the question by the run's own means."""
+        here = self._here[its] = _Here(work)
+        try:
+            yield here
+        except asyncio.CancelledError:  # the run was, and this question with it
+            if here.task is not None:
+                here.task.cancel()
+            if queued and not self._leaving:  # it would count against the limit, or still be asked
+                with suppress(Exception):  # the cancellation says more
+                    await asyncio.wait_for(DBOS.cancel_workflow_async(its), timeout=5)
+            raise
+        finally:
+            del self._here[its]
+
     async def _answered(self, its: str, here: _Here) -> Answered:
         """Wait for a queued question's answer, from whichever process it comes."""
         future = asyncio.get_running_loop().create_future()
@@ -293,10 +234,10 @@ class Calls:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), context=contextvars.Context())
         try:
-            row = await future
+            value = await future
         finally:
             del self._awaited[its]
-        value, asked = value_of(row), here.value is not None
+        asked = here.value is not None
         ours = asked and value == json.loads(encode(here.value))
         return Answered(value, here=ours, twice=asked and not ours, queued=True)
 
@@ -309,24 +250,23 @@ class Calls:
                 self._look_now.clear()
                 await asyncio.sleep(0.01)  # its outcome is just being written
             try:
-                rows = await DBOS.list_workflows_async(
-                    workflow_ids=list(self._awaited), status=list(_OVER), load_input=False
-                )
+                values = await self._record.over(list(self._awaited))
             except Exception:  # the database may be back at the next look
                 logger.warning("cannot look for answers from other workers", exc_info=True)
                 continue
-            for row in rows:
-                future = self._awaited.get(row.workflow_id)
+            for its, value in values.items():
+                future = self._awaited.get(its)
                 if future is not None and not future.done():
-                    future.set_result(row)
+                    future.set_result(value)
 
-    async def _abandon(self, its: str, here: _Here, *, queued: bool) -> None:
-        """The run was cancelled, and this question with it."""
-        if here.task is not None:
-            here.task.cancel()
-        if queued and not self._leaving:  # it would count against the limit, or still be asked
-            with suppress(Exception):  # the cancellation says more
-                await asyncio.wait_for(DBOS.cancel_workflow_async(its), timeout=5)
+    async def _add_index(self) -> None:
+        """So that the questions of one run are found without reading those of all."""
+        found = await self._database.row("SELECT to_regclass('pyagent_dbos.pyagent_id') AS index")
+        if found is None or found["index"] is None:
+            await self._database.rows(
+                "CREATE INDEX IF NOT EXISTS pyagent_id"
+                " ON pyagent_dbos.workflow_status (workflow_uuid text_pattern_ops)"
+            )
 
     def _config(self) -> DBOSConfig:
         return {
@@ -338,6 +278,8 @@ class Calls:
             "executor_id": self._worker,
             "serializer": JSON,
             "sys_db_pool_size": _CONNECTIONS,
+            # A question is two round trips less. One that meets a dead connection is tried again.
+            "db_engine_kwargs": {"pool_pre_ping": False},
             "max_executor_threads": _CONNECTIONS,
             "run_migrations": False,  # done before
             "use_listen_notify": False,
@@ -345,6 +287,18 @@ class Calls:
             "log_level": "WARNING",
             "enable_otlp": False,
         }
+
+
+_NULL: Final = logging.NullHandler()
+_current: Questions | None = None
+
+
+@DBOS.workflow(name="pyagent.ask", max_recovery_attempts=None)
+async def _ask(given: JSONObject) -> JSONObject:
+    its = DBOS.workflow_id
+    if _current is None or its is None:
+        raise RuntimeError("this process is not a worker any more")
+    return await _current.execute(its, given)
 
 
 async def _set(limit: Limit) -> None:
@@ -358,42 +312,6 @@ async def _set(limit: Limit) -> None:
     )
 
 
-def call_id(run_id: str, key: str) -> str:
-    """The workflow's id. No two runs share one, whatever their ids are."""
-    return f"{quote(run_id, safe='')}/{key}"
-
-
-class _JSON(Serializer):
-    """Never pickle: what is stored is read, and no code."""
-
-    def serialize(self, data: Any) -> str:
-        if isinstance(data, BaseException):
-            data = {"error": f"{type(data).__name__}: {data}"}
-        return encode(data)
-
-    def deserialize(self, serialized_data: str) -> Any:
-        data = cast("dict[str, object] | None", json.loads(serialized_data))
-        if data is not None and list(data) == ["error"]:
-            return RuntimeError(data["error"])
-        return data
-
-    def name(self) -> str:
-        return "pyagent_json"
-
-
-JSON: Final = _JSON()
-_NULL: Final = logging.NullHandler()
-_current: Calls | None = None
-
-
-@DBOS.workflow(name="pyagent.ask", max_recovery_attempts=None)
-async def _ask(given: JSONObject) -> JSONObject:
-    its = DBOS.workflow_id
-    if _current is None or its is None:
-        raise RuntimeError("this process is not a worker any more")
-    return await _current.execute(its, given)
-
-
 def _queue_for(given: JSONObject) -> str:
     return _QUEUE + cast(str, cast(JSONObject, given["question"])["provider"])
 
@@ -404,7 +322,7 @@ async def _by_data(given: JSONObject) -> JSONObject:
         question = Question.from_dict(cast(JSONObject, given["question"]), team.agents)
     except Exception as error:  # importing runs code: whatever it raises, another may ask
         return {"refused": f"{type(error).__name__}: {error}"}
-    asking = Asking(question, labels_of(question, {}), team.retry)
+    asking = Asking(question, labels_of(question, {}), team.policy)
     carrier = {"traceparent": given["traceparent"] or ""}
     token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier))
     try:
@@ -412,25 +330,3 @@ async def _by_data(given: JSONObject) -> JSONObject:
     finally:
         asking.count()
         otel_context.detach(token)
-
-
-def _found(row: WorkflowStatus) -> Found:
-    given = cast("dict[str, Any]", row.input)["args"][0]
-    value = value_of(row)
-    return Found(
-        input_hash=given["input_hash"],
-        value=value,
-        queued=row.queue_name is not None and row.status in ("ENQUEUED", "PENDING"),
-        refused=value is None and row.status == "SUCCESS",
-    )
-
-
-def value_of(row: WorkflowStatus) -> JSONObject | None:
-    if row.status != "SUCCESS" or "refused" in cast(JSONObject, row.output):
-        return None
-    return cast(JSONObject, row.output)
-
-
-def _run_and_key(its: str) -> tuple[str, str]:
-    run_id, _, key = its.partition("/")
-    return unquote(run_id), key

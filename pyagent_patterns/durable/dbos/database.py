@@ -7,9 +7,10 @@ with it, and never its password.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+import select
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -18,7 +19,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pyagent_patterns.errors import JournalError
 
-Connection: TypeAlias = "psycopg.AsyncConnection[dict[str, Any]]"
+Row: TypeAlias = dict[str, Any]
+Connection: TypeAlias = psycopg.AsyncConnection[Row]
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 FORMAT: Final = 1  # the major version of what is stored
 _CONNECTIONS: Final = 6  # at most, at a time, beside those of DBOS
@@ -50,19 +53,21 @@ CREATE TABLE pyagent.run (
     wake_at float8,
     waiting_for text NOT NULL DEFAULT '[]',
     traceparent text,
+    forked_from text,
     created float8 NOT NULL,
     updated float8 NOT NULL
 );
 CREATE INDEX run_due ON pyagent.run (due) WHERE due IS NOT NULL;
 CREATE INDEX run_owner ON pyagent.run (owner) WHERE owner IS NOT NULL;
 CREATE INDEX run_created ON pyagent.run (created);
-CREATE TABLE pyagent.call (         -- those that are not questions: DBOS has these
+CREATE TABLE pyagent.call (         -- other than questions: DBOS has these, but for copied ones
     run text NOT NULL REFERENCES pyagent.run (id) ON DELETE CASCADE,
     key text NOT NULL,
     activity text NOT NULL,
     input_hash text NOT NULL,
     input text NOT NULL,
     begun integer NOT NULL,
+    copied boolean NOT NULL DEFAULT false,  -- from the run that this one was forked from
     value text,
     t0 float8 NOT NULL,
     t1 float8,
@@ -143,34 +148,38 @@ class Database:
         self.address = address
         self._idle: list[Connection] = []
         self._places = asyncio.Semaphore(_CONNECTIONS)
-        self._ready = False
-        self._preparing = asyncio.Lock()
+        self._closed = False
 
     async def prepare(self) -> None:
         """Create the tables, if they are not there. Raises JournalError."""
-        async with self._preparing:
-            if self._ready:
-                return
-            async with self.connection() as db, db.transaction():
-                await db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
-                found = await db.execute("SELECT to_regclass('pyagent.format') AS table")
-                if (await found.fetchone() or {}).get("table") is None:
-                    await db.execute(_SCHEMA)
-                found = await db.execute("SELECT version FROM pyagent.format")
-                [version] = [row["version"] for row in await found.fetchall()]
-            if version != FORMAT:
-                raise JournalError(
-                    f"the database {self.address} has format {version}; this version of pyagent-sdk"
-                    f" knows format {FORMAT}: use the version that the other workers have"
-                )
-            self._ready = True
+        async with self.transaction() as db:
+            await db.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+            found = await db.execute("SELECT to_regclass('pyagent.format') AS table")
+            if (await found.fetchone() or {}).get("table") is None:
+                await db.execute(_SCHEMA)
+            found = await db.execute("SELECT version FROM pyagent.format")
+            [version] = [row["version"] for row in await found.fetchall()]
+        if version != FORMAT:
+            raise JournalError(
+                f"the database {self.address} has format {version}; this version of pyagent-sdk"
+                f" knows format {FORMAT}: use the version that the other workers have"
+            )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
         """A connection within a transaction, committed at the end. Raises JournalError."""
-        await self.prepare()
         async with self.connection() as db, db.transaction():
             yield db
+
+    async def rows(self, statement: LiteralString, values: Parameters = ()) -> list[Row]:
+        """What one statement gives, committed. Raises JournalError."""
+        async with self.connection() as db:
+            done = await db.execute(statement, values)
+            return [] if done.description is None else await done.fetchall()
+
+    async def row(self, statement: LiteralString, values: Parameters = ()) -> Row | None:
+        """The same, of a statement that gives one row at most."""
+        return next(iter(await self.rows(statement, values)), None)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
@@ -183,11 +192,14 @@ class Database:
                 except BaseException:
                     await db.close()
                     raise
-                self._idle.append(db)
+                if self._closed:  # meanwhile, while a run was still being given up
+                    await db.close()
+                else:
+                    self._idle.append(db)
 
     async def connect(self) -> Connection:
         """A connection for the caller alone. Raises psycopg.Error."""
-        connect = psycopg.AsyncConnection[dict[str, Any]].connect
+        connect = psycopg.AsyncConnection[Row].connect
         return await connect(
             self.address.url,
             autocommit=True,
@@ -207,18 +219,23 @@ class Database:
         raise explained
 
     async def close(self) -> None:
+        self._closed = True
         while self._idle:
             await self._idle.pop().close()
 
     async def _next(self) -> Connection:
         while self._idle:
             db = self._idle.pop()
-            try:
-                await db.execute("SELECT 1")
+            if _is_quiet(db):
                 return db
-            except psycopg.Error:  # the server has ended it meanwhile
-                await db.close()
-            except BaseException:
-                await db.close()
-                raise
+            await db.close()
         return await self.connect()
+
+
+def _is_quiet(db: Connection) -> bool:
+    """Whether an idle connection can be used: one that the server has ended has its end to read."""
+    if db.closed:
+        return False
+    poll = select.poll()
+    poll.register(db.fileno(), select.POLLIN)
+    return not poll.poll(0)

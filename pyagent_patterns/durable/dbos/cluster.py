@@ -1,12 +1,4 @@
-"""Runs on many machines: DBOS Transact on PostgreSQL.
-
-    async with Cluster("postgresql://...") as cluster:
-        run_id = await cluster.submit("package.module:team", "the task")
-        result = await cluster.result(run_id)
-
-while `pyagent worker --database-url postgresql://...`, on any number of machines that can import
-the team, does the work. It needs `pip install "pyagent-sdk[dbos]"`.
-"""
+"""The runs in one PostgreSQL database: to submit them, to execute them, and to look at them."""
 
 from __future__ import annotations
 
@@ -20,24 +12,20 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 from pyagent_patterns import ledger
-from pyagent_patterns.errors import PyAgentError, RunCancelled
+from pyagent_patterns.durable import teams
+from pyagent_patterns.durable.teams import Team
+from pyagent_patterns.durable.views import CallView, RunDetail, RunView, waiting
+from pyagent_patterns.errors import PyAgentError, RunCancelled, UnknownRunError
+from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
+from pyagent_patterns.result import Result
 from pyagent_providers.types import JSONObject, JSONValue
 
-try:
-    from .dbos_calls import Limit
-except ModuleNotFoundError as missing:
-    if missing.name not in ("dbos", "psycopg"):
-        raise
-    raise ImportError('a cluster needs DBOS: pip install "pyagent-sdk[dbos]"') from missing
-
-from .dbos_database import Address, Database
-from .dbos_looking import Looking
-from .dbos_runs import Row, RunTable
-from .dbos_worker import LEASE, Worker
-from .views import CallView, RunDetail, RunView, waiting
-
-__all__ = ["Cluster", "Limit"]
+from .database import Address, Database, Row
+from .questions import Limit
+from .record import Found, Record
+from .run_table import OwnCall, RunTable, encode
+from .worker import LEASE, Worker
 
 _POLL: Final = 0.1  # seconds between two looks at whether a run has ended
 
@@ -62,7 +50,7 @@ class Cluster:
         self._address = Address(database_url)
         self._database = Database(self._address)
         self._runs = RunTable(self._database)
-        self._looking = Looking(self._address)
+        self._record = Record(self._address)
         self._limits = tuple(limits)
         self._lease = lease
         self._worker: Worker | None = None
@@ -84,7 +72,7 @@ class Cluster:
     ) -> None:
         if self._worker is not None:
             await self._worker.leave()
-        await self._looking.close()
+        await self._record.close()
         await self._database.close()
 
     # Work
@@ -158,9 +146,57 @@ class Cluster:
 
         Raises UnknownRunError, and JournalError for a run that has ended.
         """
-        await self._runs.cancel(run_id)
-        with self._database.explaining():
-            await self._looking.cancel_queued(run_id)
+        cancelled = await self._runs.cancel(run_id)
+        if cancelled["execution"]:
+            with self._database.explaining():
+                await self._record.withdraw(run_id)
+
+    async def resume(
+        self, run_id: str, team: Team | None = None, *, on_event: Observer | None = None
+    ) -> Result:
+        """Go on with a run in this process; what is on record is not asked, and not paid, again.
+
+        Workers go on by themselves with what was submitted, interrupted or is due; this is for a
+        fork, for a run that nobody else can go on with, and to see one. `team` is the pattern that
+        it is a run of; without it, the one is imported that the run names. Should this process die,
+        a worker goes on. A run that has ended gives its result, or its error, again.
+
+        Raises UnknownRunError, LookupError when the team cannot be imported, RunBusyError when
+        another worker executes the run, and what `run` raises.
+        """
+        run = await self._runs.get(run_id)
+        team = team or _loaded(run)
+        return await team.run(
+            json.loads(run["task"]), run_id=run_id, durable=self, on_event=on_event
+        )
+
+    async def team_of(self, run_id: str) -> Team:
+        """The team that a run's record names, imported.
+
+        Raises UnknownRunError, and LookupError when there is none.
+        """
+        return _loaded(await self._runs.get(run_id))
+
+    async def fork(self, run_id: str, *, from_key: str | None = None) -> str:
+        """A new run with the answers of this one; `resume` it. The new run's id.
+
+        In it a call whose input has changed, since a prompt, a model or the code was edited, is
+        made again, and so is what depends on it; all else is taken from the record, unpaid. Calls
+        that had failed are made again; with `from_key` that call is, whatever is on record.
+
+        Raises UnknownRunError, and LookupError for a key that the run does not have.
+        """
+        calls = await self._on_record(await self._runs.get(run_id))
+        done = [call for call in calls if call.value is not None]
+        if from_key is not None and from_key not in {call.key for call in done}:
+            known = ", ".join(repr(call.key) for call in done)
+            raise LookupError(
+                f"run {run_id!r} has no finished call {from_key!r}; it has {known or 'none'}"
+            )
+        new = uuid.uuid4().hex
+        kept = [call for call in done if call.key != from_key and not _failed(call)]
+        await self._runs.fork(run_id, new, kept)
+        return new
 
     # Looking
 
@@ -178,6 +214,20 @@ class Cluster:
             result=row["result"] and cast(JSONObject, json.loads(row["result"])),
         )
 
+    async def find(self, prefix: str) -> str:
+        """The id of the only run whose id begins with `prefix`.
+
+        Raises UnknownRunError when there is none, LookupError when there are several.
+        """
+        ids = await self._runs.ids(prefix)
+        if prefix in ids:
+            return prefix
+        if not ids:
+            raise UnknownRunError(prefix, str(self._address))
+        if len(ids) > 1:
+            raise LookupError(f"{len(ids)} runs begin with {prefix!r}; give more of the id")
+        return ids[0]
+
     async def list(
         self, *, status: Status | None = None, limit: int | None = None
     ) -> Sequence[RunView]:
@@ -187,24 +237,47 @@ class Cluster:
             _view(row, () if row["cost"] is not None else await self._calls(row)) for row in rows
         ]
 
+    # Clearing away
+
+    async def prune(self, *, older_than: float, status: Sequence[Status] = FINISHED) -> int:
+        """Delete the runs that ended more than `older_than` seconds ago; how many it were.
+
+        Only those of the given `status`; by default all that have ended, and none that can go on.
+        """
+        gone = 0
+        while runs := await self._runs.begin_pruning(older_than, status):
+            with self._database.explaining():
+                await self._record.forget_all([run["id"] for run in runs if run["execution"]])
+            await self._runs.delete([run["id"] for run in runs])
+            gone += len(runs)
+        return gone
+
     # How
 
     async def _member(self) -> Worker:
         async with self._joining:
             if self._worker is None:
-                worker = Worker(self._database, self._runs, self._limits, self._lease)
+                worker = Worker(self._database, self._runs, self._record, self._limits, self._lease)
                 await worker.join()
                 self._worker = worker
             return self._worker
 
     async def _calls(self, row: Row) -> tuple[CallView, ...]:
-        if row["execution"] == 0:
-            return ()
-        own = [_own_view(call) for call in await self._runs.own_calls(row["id"])]
-        with self._database.explaining():
-            doubts = await self._runs.doubts(row["id"])
-            asked = await self._looking.questions(row["id"], doubts)
-        return tuple(sorted([*own, *asked], key=lambda call: call.started_at))
+        return tuple(_call_view(call) for call in await self._on_record(row))
+
+    async def _on_record(self, row: Row) -> list[OwnCall]:
+        """All calls of a run, oldest first: questions, and the others."""
+        asked: dict[str, Found] = {}
+        if row["execution"]:  # else there may be no tables of DBOS yet
+            with self._database.explaining():
+                asked = await self._record.questions(row["id"])
+        doubts = await self._runs.doubts(row["id"]) if asked else {}
+        own = await self._runs.calls(row["id"])
+        calls = [
+            *(call for call in own if call.key not in asked),  # a copy that was asked again
+            *(_as_own(key, found, 1 + doubts.get(key, 0)) for key, found in asked.items()),
+        ]
+        return sorted(calls, key=lambda call: (call.started_at, call.key))
 
 
 def _view(row: Row, calls: Sequence[CallView]) -> RunView:
@@ -229,21 +302,51 @@ def _view(row: Row, calls: Sequence[CallView]) -> RunView:
         calls=len(calls) or row["calls"] or 0,
         waiting_for=waiting(json.loads(row["waiting_for"])),
         wake_at=row["wake_at"],
-        forked_from=None,
+        forked_from=row["forked_from"],
         created_at=row["created"],
         updated_at=row["updated"],
     )
 
 
-def _own_view(row: Row) -> CallView:
+def _call_view(call: OwnCall) -> CallView:
     return CallView(
-        key=row["key"],
-        activity=row["activity"],
-        input=json.loads(row["input"]),
-        state="begun" if row["value"] is None else "done",
-        begun=row["begun"],
-        copied=False,
-        value=row["value"] and json.loads(row["value"]),
-        started_at=row["t0"],
-        ended_at=row["t1"],
+        key=call.key,
+        activity=call.activity,
+        input=json.loads(call.input),
+        state="begun" if call.value is None else "done",
+        begun=call.begun,
+        copied=call.copied,
+        value=None if call.value is None else json.loads(call.value),
+        started_at=call.started_at,
+        ended_at=call.ended_at,
     )
+
+
+def _as_own(key: str, found: Found, begun: int) -> OwnCall:
+    return OwnCall(
+        key=key,
+        activity="ask",
+        input_hash=found.input_hash,
+        input=encode(found.question),
+        value=None if found.value is None else encode(found.value),
+        begun=begun,
+        copied=False,
+        started_at=found.started_at,
+        ended_at=found.ended_at,
+    )
+
+
+def _failed(call: OwnCall) -> bool:
+    return call.activity == "ask" and json.loads(call.value or "{}").get("text") is None
+
+
+def _loaded(run: Row) -> Team:
+    if run["team"] is None:
+        raise LookupError(
+            f"run {run['id']!r} does not say where its team is; pass the team, or start runs of a "
+            "team that stands at the top of a module"
+        )
+    found = teams.load(run["team"])
+    if not callable(getattr(found, "run", None)):
+        raise LookupError(f"{run['team']!r} is a {type(found).__name__}, not a team")
+    return cast(Team, found)
