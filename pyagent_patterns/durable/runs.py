@@ -112,7 +112,7 @@ class Runs:
         """
         run = await self._known(run_id)
         if team is None:
-            team = _loaded(run)
+            team = teams.of_run(run.run_id, run.team)
         return await team.run(run.task, run_id=run_id, durable=self, on_event=on_event)
 
     async def team_of(self, run_id: str) -> Team:
@@ -120,7 +120,7 @@ class Runs:
 
         Raises UnknownRunError, and LookupError when there is none.
         """
-        return _loaded(await self._known(run_id))
+        return teams.of_run(run_id, (await self._known(run_id)).team)
 
     async def resume_all(
         self, team: Team | None = None, *, at_once: int = 100
@@ -291,7 +291,7 @@ class Runs:
         if llm is None and prompt is None and system_prompt is None:
             return Replay(call=call, recorded=recorded, again=None)
         if llm is None:
-            team = team or _loaded(detail.run)
+            team = team or teams.of_run(run_id, detail.run.team)
             llm = model_of(call, team.agents)
         policy = Policy() if team is None else team.policy
         again = await ask_again(
@@ -383,15 +383,3 @@ class Runs:
     def _failed(self, stored: str) -> bool:
         value = cast(JSONObject, self._values.get(stored))
         return value["text"] is None
-
-
-def _loaded(run: RunView) -> Team:
-    if run.team is None:
-        raise LookupError(
-            f"run {run.run_id!r} does not say where its team is; pass the team, or start runs of "
-            "a team that stands at the top of a module"
-        )
-    found = teams.load(run.team)
-    if not callable(getattr(found, "run", None)):
-        raise LookupError(f"{run.team!r} is a {type(found).__name__}, not a team that can be run")
-    return cast(Team, found)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from pyagent_patterns.agent import Agent
@@ -81,6 +81,19 @@ def load(name: str) -> object:
         except AttributeError:
             raise LookupError(f"{where!r} has no {attribute!r}; is the team still there?") from None
     return found
+
+
+def of_run(run_id: str, name: str | None) -> Team:
+    """The team that a run's record names, imported. Raises LookupError if there is none."""
+    if name is None:
+        raise LookupError(
+            f"run {run_id!r} does not say where its team is; pass the team, or start runs of a "
+            "team that stands at the top of a module"
+        )
+    found = load(name)
+    if not callable(getattr(found, "run", None)):
+        raise LookupError(f"{name!r} is a {type(found).__name__}, not a team that can be run")
+    return cast(Team, found)
 
 
 def _import(where: str) -> ModuleType:

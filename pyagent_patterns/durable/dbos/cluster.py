@@ -165,7 +165,7 @@ class Cluster:
         another worker executes the run, and what `run` raises.
         """
         run = await self._runs.get(run_id)
-        team = team or _loaded(run)
+        team = team or teams.of_run(run_id, run["team"])
         return await team.run(
             json.loads(run["task"]), run_id=run_id, durable=self, on_event=on_event
         )
@@ -175,7 +175,7 @@ class Cluster:
 
         Raises UnknownRunError, and LookupError when there is none.
         """
-        return _loaded(await self._runs.get(run_id))
+        return teams.of_run(run_id, (await self._runs.get(run_id))["team"])
 
     async def fork(self, run_id: str, *, from_key: str | None = None) -> str:
         """A new run with the answers of this one; `resume` it. The new run's id.
@@ -338,15 +338,3 @@ def _as_own(key: str, found: Found, begun: int) -> OwnCall:
 
 def _failed(call: OwnCall) -> bool:
     return call.activity == "ask" and json.loads(call.value or "{}").get("text") is None
-
-
-def _loaded(run: Row) -> Team:
-    if run["team"] is None:
-        raise LookupError(
-            f"run {run['id']!r} does not say where its team is; pass the team, or start runs of a "
-            "team that stands at the top of a module"
-        )
-    found = teams.load(run["team"])
-    if not callable(getattr(found, "run", None)):
-        raise LookupError(f"{run['team']!r} is a {type(found).__name__}, not a team")
-    return cast(Team, found)
