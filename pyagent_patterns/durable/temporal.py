@@ -105,7 +105,7 @@ class TemporalCluster:
         Then calls in flight have 30 seconds to end, and the runs go on in other workers.
         """
         activities = Activities(self._client)
-        beat = timedelta(seconds=self._lease / 3)
+        at_once = timedelta(milliseconds=1)  # a heartbeat that waited could come after its end
         # What waits for a dead worker, since that had its workflow in memory, is soon for all.
         sticky = timedelta(seconds=self._lease / 5)
         # Two queues: runs that wait for their calls must not take the calls' places.
@@ -115,7 +115,7 @@ class TemporalCluster:
             workflows=[CallWorkflow],
             activities=[activities.ask],
             max_concurrent_activities=calls,
-            max_heartbeat_throttle_interval=beat,
+            max_heartbeat_throttle_interval=at_once,
             sticky_queue_schedule_to_start_timeout=sticky,
             graceful_shutdown_timeout=_GRACE,
         )
@@ -125,7 +125,7 @@ class TemporalCluster:
             workflows=[RunWorkflow],
             activities=[activities.drive],
             max_concurrent_activities=runs,
-            max_heartbeat_throttle_interval=beat,
+            max_heartbeat_throttle_interval=at_once,
             sticky_queue_schedule_to_start_timeout=sticky,
         )
         async with make_calls, drive_runs:

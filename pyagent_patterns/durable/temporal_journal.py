@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -15,7 +15,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from temporalio import activity
 from temporalio.client import (
     AsyncActivityCancelledError,
+    AsyncActivityHandle,
     Client,
+    RPCTimeoutOrCancelledError,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
@@ -25,9 +27,10 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from pyagent_patterns.asking import Asking, Question, labels_of
+from pyagent_patterns.asking import Asking, labels_of
 from pyagent_patterns.errors import InputChanged, JournalError, RunSuspended
-from pyagent_patterns.journal import Call, Called, RunEnd, RunStart, Suspend, Work
+from pyagent_patterns.journal import Call, Called, Earlier, RunEnd, RunStart, Suspend, Work
+from pyagent_patterns.question import Question
 from pyagent_providers.hostile import shown
 from pyagent_providers.types import JSONValue
 
@@ -72,38 +75,48 @@ class Activities:
                 raise _failure(error) from error
 
     @activity.defn(name=ASK)
-    async def ask(self, asked: Asked) -> Answer:
-        """Put a question for a run that is driven anywhere. That it failed is an answer too."""
+    async def ask(self, asked: Asked) -> None:
+        """Put a question for a run that is driven anywhere. That it failed is an answer too.
+
+        The `Answer` is not returned but sent from here, so that it is on record when it is counted
+        in the metrics. The server refuses it if another worker has the question by now.
+        """
         parent = {"traceparent": asked.traceparent or ""}
         token = otel_context.attach(TraceContextTextMapPropagator().extract(parent))
         try:
-            async with _heartbeat(asked.lease):
-                await self._check_late(asked.lease)
-                team = cast(Team, teams.load(asked.team))
-                question = Question.from_dict(json.loads(asked.question), team.agents)
-                asking = Asking(question, labels_of(question, {}), team.retry)
-                try:
-                    value = await asking.ask()
-                finally:
-                    asking.count()
-                what = f"the answer of {question.agent.name!r}"
-                return Answer(text(what, value), activity.info().attempt)
+            await self._check_late(asked.lease)
+            team = cast(Team, teams.load(asked.team))
+            question = Question.from_dict(json.loads(asked.question), team.agents)
+            asking = Asking(question, labels_of(question, {}), team.policy)
+            what = f"the answer of {question.agent.name!r}"
+            try:
+                async with _heartbeat(asked.lease):
+                    value = text(what, await asking.ask())
+                await self._still_ours()  # no heartbeat of the SDK's may come after the answer
+                with recording(what):
+                    await self._attempt().complete(Answer(value, activity.info().attempt))
+            finally:
+                asking.count()
         except Exception as error:
             raise _failure(error) from error
         finally:
             otel_context.detach(token)
+        activity.raise_complete_async()
 
     async def _check_late(self, lease: float) -> None:
         """A process that was frozen finds tasks that others have done meanwhile: raise for those.
 
         By the clock alone this cannot be known: that of Temporal may be another.
         """
-        info = activity.info()
-        if time.time() - info.started_time.timestamp() < lease / 2:
-            return
-        attempt = self._client.get_async_activity_handle(task_token=info.task_token)
+        if time.time() - activity.info().started_time.timestamp() >= lease / 2:
+            await self._still_ours()
+
+    async def _still_ours(self) -> None:
         with recording("a late task"), suppress(AsyncActivityCancelledError):  # told again in time
-            await attempt.heartbeat(*info.heartbeat_details)
+            await self._attempt().heartbeat(*activity.info().heartbeat_details)
+
+    def _attempt(self) -> AsyncActivityHandle:
+        return self._client.get_async_activity_handle(task_token=activity.info().task_token)
 
 
 class TemporalJournal:
@@ -141,6 +154,12 @@ class TemporalJournal:
         past = Past(self.execution, self.traceparent_to_link, sorted(self._known))
         return Driven(result, past, end.wake_at, list(end.waiting_for))
 
+    async def earlier(self, activity: str) -> Sequence[Earlier]:
+        keys = [key for key in sorted(self._known) if _activity(key) == activity]
+        with recording(f"earlier calls of {activity!r}"):
+            answers = await asyncio.gather(*(self._handle(key).result() for key in keys))
+        return [Earlier(None, json.loads(answer.value)) for answer in answers]
+
     async def call(self, call: Call, work: Work) -> Called:
         with recording(f"call {call.key!r}"):
             its = self._handle(call.key)
@@ -151,7 +170,7 @@ class TemporalJournal:
             if found is not None and await found.memo_value("input_hash") != call.input_hash:
                 raise InputChanged(self._run.run_id, call.key)
             on_record = found is not None and found.status == WorkflowExecutionStatus.COMPLETED
-            by_us = call.activity != "ask" and not on_record
+            by_us = (call.here or call.activity != "ask") and not on_record
             try:
                 if by_us:
                     await self._do(its, call.key, work)
@@ -175,9 +194,13 @@ class TemporalJournal:
     async def signal(self, key: str, name: str) -> JSONValue:
         with recording(f"signal {name!r}"):
             its = self._client.get_workflow_handle(run_workflow(self._run.run_id))
-            taken: Signal | None = await its.execute_update(  # pyright: ignore[reportUnknownMemberType]
-                RunWorkflow.take, Wait(key, name)
-            )
+            try:
+                taken: Signal | None = await its.execute_update(  # pyright: ignore[reportUnknownMemberType]
+                    RunWorkflow.take, Wait(key, name)
+                )
+            except RPCTimeoutOrCancelledError as error:
+                # An RPCError, or that this activity was cancelled.
+                raise (error.__cause__ or error) from None
         if taken is None:
             raise Suspend(signals=(name,))
         if taken.name != name:
@@ -194,7 +217,7 @@ class TemporalJournal:
     async def _begin(self, call: Call) -> bool:
         """Start the call's workflow; False if there is one. One that came to nothing may again."""
         asked = None
-        if call.activity == "ask":
+        if call.activity == "ask" and not call.here:
             question = text(f"the input of call {call.key!r}", call.input)
             asked = Asked(self._run.team, question, self._traceparent, self._run.lease)
         try:
@@ -240,6 +263,10 @@ class TemporalJournal:
     def _handle(self, key: str) -> WorkflowHandle[CallWorkflow, Answer]:
         its = call_workflow(self._run.run_id, key)
         return self._client.get_workflow_handle_for(CallWorkflow.run, its)
+
+
+def _activity(key: str) -> str:
+    return key.rsplit("/", 1)[-1].rsplit(":", 1)[0]
 
 
 def text(what: str, value: JSONValue) -> str:
@@ -315,7 +342,7 @@ async def _heartbeat(
     async def beat() -> None:
         while True:
             activity.heartbeat(tell())
-            await asyncio.sleep(lease / 5)
+            await asyncio.sleep(lease / 4)
 
     beating = asyncio.create_task(beat())
     try:

@@ -172,12 +172,16 @@ class _Options(TypedDict):
 
 
 def _until_done(lease: float) -> _Options:
-    """An activity takes as long as it takes; when its worker falls silent, another one does it."""
+    """An activity takes as long as it takes; when its worker falls silent, another one does it.
+
+    However often that happens: the pauses in between are for a server that is out of reach.
+    """
     return {
         "start_to_close_timeout": timedelta(days=3650),  # Temporal wants one
         "heartbeat_timeout": timedelta(seconds=lease),
         "retry_policy": RetryPolicy(
-            initial_interval=timedelta(milliseconds=50), maximum_interval=timedelta(seconds=10)
+            initial_interval=timedelta(milliseconds=50),
+            maximum_interval=timedelta(milliseconds=500),
         ),
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     }

@@ -102,7 +102,7 @@ def _child(path: str, engine: type[Engine], job: Job) -> int:
             say({"what": "OPEN"})
             return await _JOBS[job.do](store, log, **job.having)
 
-    say({"ended": asyncio.run(work())})
+    say({"what": "ENDED", "ended": asyncio.run(work())})
     return 0
 
 
@@ -147,17 +147,27 @@ async def resume_all(store: Opened, log: Log) -> Said:
 
 
 async def suspend_many(store: Opened, log: Log, *, team: str, run_ids: list[str]) -> Said:
-    """Begin runs, all at once, and, when all are suspended, see what still goes on."""
-    ended = await asyncio.gather(
-        *(run(store, log, team=team, run_id=run_id, patience=0.0) for run_id in run_ids)
-    )
-    tasks = len(asyncio.all_tasks()) - 1  # this one
-    time.sleep(0.3)  # what goes to sleep does so now
-    before = _wakeups()
-    time.sleep(0.5)  # the event loop stands still too: only threads could do anything
-    after = _wakeups()
-    woken = {name: after[name] - count for name, count in before.items() if after[name] > count}
-    return {"suspended": sum("waiting_for" in e for e in ended), "tasks": tasks, "woken": woken}
+    """Begin a run, then the others, many at once; see what goes on with one, and all, suspended."""
+    one, others = run_ids[:1], run_ids[1:]
+    at_once = asyncio.Semaphore(200)
+
+    async def suspend(run_id: str) -> Said:
+        async with at_once:
+            return await run(store, log, team=team, run_id=run_id, patience=0.0)
+
+    seen: list[Said] = []
+    suspended = 0
+    for some in (one, others):
+        ended = await asyncio.gather(*map(suspend, some))
+        suspended += sum("waiting_for" in e for e in ended)
+        tasks = len(asyncio.all_tasks()) - 1  # this one
+        time.sleep(0.3)  # what goes to sleep does so now
+        before = _wakeups()
+        time.sleep(0.5)  # the event loop stands still too: only threads could do anything
+        after = _wakeups()
+        woken = {name: after[name] - count for name, count in before.items() if after[name] > count}
+        seen.append({"tasks": tasks, "woken": woken})
+    return {"suspended": suspended, "with_one": seen[0], "with_all": seen[1]}
 
 
 _JOBS: Final[Mapping[str, Callable[..., Awaitable[Said]]]] = {

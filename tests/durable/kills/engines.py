@@ -87,6 +87,7 @@ class Opened(Protocol):
         """Begin the run, or go on with it, to its end; raises what `Pattern.run` raises.
 
         RunBusyError while another process has it; the child tries again as long as its job says.
+        An engine whose workers drive runs makes this process one of them, and waits.
         """
         ...
 
@@ -105,13 +106,20 @@ class Engine(Protocol):
     `kills` is how many random kills are wanted of it, `window` the share of kills for which a call
     may be paid again that was answered and not yet stored. `lacks` has the rows it cannot pass
     by its nature, each with the reason, which is shown. `lease` is the time after which a
-    silent process loses its runs, in seconds; engines that have no such thing ignore it.
+    silent process loses its runs, in seconds; `short_lease` is that of runs it is to lose so.
+
+    `driven_by` says whether a run is executed by whoever begins it, or goes on with it; or by
+    workers, which look for work as long as they live, and leave alone what has ended.
     """
 
     name: ClassVar[str]
     kills: ClassVar[int]
     window: ClassVar[float]
     lanes: ClassVar[int]  # stores in use at once; their processes mostly wait
+    lease: ClassVar[float]
+    short_lease: ClassVar[float]
+    large: ClassVar[int]  # characters of an answer that it can only just store, ten to a run
+    driven_by: ClassVar[Literal["caller", "worker"]]
     lacks: ClassVar[Mapping[Row, str]]
 
     def __init__(self, address: str, lease: float) -> None: ...
@@ -130,7 +138,7 @@ class Engine(Protocol):
         ...
 
     def opened(self) -> AbstractAsyncContextManager[Opened]:
-        """Called in a child, once: connect, and start what work needs."""
+        """Called in a child, once: connect to the store."""
         ...
 
     async def recorded(self, run_id: str) -> RecordedRun | None:
@@ -156,6 +164,9 @@ class LocalEngine:
     kills = 200
     window = 0.05
     lanes = 72
+    lease, short_lease = 15.0, 0.5
+    large = 1_000_000
+    driven_by = "caller"
     lacks: ClassVar[Mapping[Row, str]] = {}
 
     def __init__(self, address: str, lease: float) -> None:
@@ -196,7 +207,9 @@ class LocalEngine:
             calls={
                 call.key: RecordedCall(
                     begun=call.begun,
-                    response_ids=tuple(a.response_id or "" for a in call.attempts),
+                    response_ids=tuple(
+                        a.response_id or "" for a in call.attempts if a.status == "ok"
+                    ),
                     cost=sum((a.cost or Decimal(0) for a in call.attempts), Decimal(0)),
                 )
                 for call in detail.calls

@@ -31,6 +31,9 @@ class DbosEngine:
     kills = 100
     window = 0.15
     lanes = 8  # each process has connections to the server, and takes its time to start
+    lease, short_lease = 15.0, 0.5
+    large = 1_000_000
+    driven_by = "caller"
     lacks: ClassVar[Mapping[Row, str]] = {
         "1000_suspended_runs": "a worker gives signs of life, and looks at its queues, however many"
         " runs it has; tests/durable/test_dbos.py has a test of suspended runs",
@@ -69,7 +72,9 @@ class DbosEngine:
             calls={
                 call.key: RecordedCall(
                     begun=call.begun,
-                    response_ids=tuple(a.response_id or "" for a in call.attempts),
+                    response_ids=tuple(
+                        a.response_id or "" for a in call.attempts if a.status == "ok"
+                    ),
                     cost=sum((a.cost or Decimal(0) for a in call.attempts), Decimal(0)),
                 )
                 for call in detail.calls

@@ -18,6 +18,7 @@ from .child import Job
 
 ROOT: Final = Path(__file__).parents[3]
 _LINE: Final = 64 * 1024 * 1024  # a result with large answers is one line
+_END: Final = 10.0  # seconds in which the kernel has closed what a killed process had open
 
 
 class Child:
@@ -30,21 +31,20 @@ class Child:
         self._heard = asyncio.Condition()
         self._gone = False
 
-    async def says(self, what: str, call: str | None = None, *, times: int = 1) -> bool:
-        """Wait until it has said that of a call so often; False if it is gone before."""
+    async def says(self, *what: str, call: str | None = None, times: int = 1) -> bool:
+        """Wait until it has said one of these, of a call, so often; False if it is gone before."""
 
-        def count() -> int:
-            return sum(
-                said.get("what") == what and call in (None, said.get("call")) for said in self.said
-            )
+        def is_said() -> bool:
+            said = (s for s in self.said if s.get("what") in what)
+            return sum(call in (None, s.get("call")) for s in said) >= times
 
         async with self._heard:
-            await self._heard.wait_for(lambda: count() >= times or self._gone)
-        return not self._gone
+            await self._heard.wait_for(lambda: is_said() or self._gone)
+            return is_said()
 
     def kill(self) -> None:
+        self.killed = not self._gone
         self._signal(signal.SIGKILL)
-        self.killed = True
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -52,10 +52,15 @@ class Child:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    async def ended(self) -> Mapping[str, Any] | None:
-        """Wait until it is gone; how its job ended, None if it did not come to an end."""
+    async def ended(self, patience: float) -> Mapping[str, Any] | None:
+        """Wait until it is gone; how its job ended, None if it did not come to an end.
+
+        Raises TimeoutError when it says nothing for `patience` seconds.
+        """
         async with self._heard:
-            await self._heard.wait_for(lambda: self._gone)
+            while not self._gone:
+                async with asyncio.timeout(patience):
+                    await self._heard.wait()
         return self.said[-1].get("ended") if self.said else None
 
     def _signal(self, number: signal.Signals) -> None:
@@ -66,15 +71,17 @@ class Child:
 
     async def hear(self, reader: asyncio.StreamReader) -> None:
         """Listen to its end. What it was cut off in the middle of does not count."""
-        with suppress(ConnectionResetError, asyncio.IncompleteReadError):
-            while True:
-                said = json.loads(await reader.readuntil())
-                async with self._heard:
-                    self.said.append(said)
-                    self._heard.notify_all()
-        async with self._heard:
-            self._gone = True
-            self._heard.notify_all()
+        try:
+            with suppress(ConnectionResetError, asyncio.IncompleteReadError):
+                while True:
+                    said = json.loads(await reader.readuntil())
+                    async with self._heard:
+                        self.said.append(said)
+                        self._heard.notify_all()
+        finally:
+            async with self._heard:
+                self._gone = True
+                self._heard.notify_all()
 
 
 @asynccontextmanager
@@ -121,7 +128,9 @@ class Nursery:
         child = Child()
         child.pid = hello["pid"]
         self._children.append(child)
-        self._born.pop(hello["number"]).set_result(child)
+        born = self._born.pop(hello["number"])
+        if not born.done():  # somebody still waits for it
+            born.set_result(child)
         try:
             await child.hear(reader)
         finally:
@@ -132,4 +141,4 @@ class Nursery:
         os.killpg(self.process.pid, signal.SIGKILL)
         await self.process.wait()
         for child in self._children:
-            await child.ended()
+            await child.ended(_END)

@@ -1,5 +1,7 @@
 """A provider whose answers are a function of the question alone, and whose speed is chance.
 
+Of every ten attempts it turns one away, so that retries too are cut off and gone on with.
+
 An answer names the call and, in brackets, the answers it was given: `r7:d(r7:b(r7:a()),r7:c())`.
 So what the right answer of a run is can be worked out from its graph alone, and an answer that
 went to the wrong place is seen in it.
@@ -20,6 +22,7 @@ from decimal import Decimal
 from typing import Final
 
 from pyagent_providers.base import LLM, Completion
+from pyagent_providers.errors import OverloadedError
 from pyagent_providers.model_price import ModelPrice
 from pyagent_providers.types import Request, Usage
 
@@ -28,6 +31,8 @@ from .log import Log
 Graph = Mapping[str, Sequence[str]]
 PRICE: Final = ModelPrice(1, 3)
 FILLER: Final = "~"
+TURNED_AWAY: Final = 0.1  # of attempts; never billed, and not in the log
+_chance: Final = random.SystemRandom()  # also in forked processes each its own
 
 
 @dataclass(slots=True)
@@ -67,6 +72,8 @@ class Stub(LLM):
         assert world is not None, "the process has set no world"
         prompt = request.messages[-1].content
         run, call = self._read(request, prompt)
+        if _chance.random() < TURNED_AWAY:
+            raise OverloadedError("busy", provider=self.provider, model=self.model)
         world.log.write("START", run=run, call=call)
         await asyncio.sleep(world.latency(call))
         answer = f"{os.getpid()}-{next(self._counter)}"  # a forked process counts on

@@ -22,7 +22,6 @@ from .processes import Child, Nursery
 _LIMIT: Final = os.environ.get("PYAGENT_KILLS")
 ROUNDS: Final = 200  # a run that has not ended after so many processes is stuck
 PATIENCE: Final = 60.0  # seconds without a word from a process that was not killed: it is stuck
-LEASE: Final = 15.0
 FAST: Final = (0.001, 0.01)
 
 Killer = Callable[[Child], Awaitable[None]]
@@ -52,7 +51,6 @@ class Tally:
     flight: int = 0
     lost: int = 0
     stuck: int = 0
-    faults: list[str] = field(default_factory=list[str])
     storing: list[float] = field(default_factory=list[float])  # seconds from answered to seen
 
 
@@ -91,7 +89,6 @@ class Suite:
         but perhaps for what a process stored and was killed before it saw.
         """
         tally = self.tally
-        assert not tally.faults, "\n".join(tally.faults)
         assert (tally.seen, tally.lost, tally.stuck) == (0, 0, 0)
         assert tally.processes == tally.runs + tally.kills + tally.others
         if window is not None and tally.kills >= 100:
@@ -109,7 +106,7 @@ class Suite:
         address: str,
         do: str,
         *,
-        lease: float = LEASE,
+        lease: float | None = None,
         latency: tuple[float, float] = FAST,
         slow: Mapping[str, float] | None = None,
         size: int = 0,
@@ -122,7 +119,7 @@ class Suite:
             Job(
                 number=next(self._numbers),
                 address=address,
-                lease=lease,
+                lease=self.engine.lease if lease is None else lease,
                 log=str(self.log.path),
                 do=do,
                 having=having,
@@ -143,18 +140,20 @@ class Suite:
         return await self.watch(child, killer)
 
     async def watch(self, child: Child, killer: Killer | None) -> Mapping[str, Any] | None:
+        """How the process ended, None if it was killed. Raises what the killer raises."""
         self.tally.processes += 1
-        killing = asyncio.ensure_future(killer(child)) if killer is not None else None
+        killing = asyncio.ensure_future((killer or _never)(child))
         try:
-            ended = await asyncio.wait_for(child.ended(), PATIENCE)
+            ended = await child.ended(PATIENCE)
         except TimeoutError:
             self.tally.stuck += 1
-            self.tally.faults.append("a process goes on and on; it was killed")
-            child.kill()
-            return None
+            raise AssertionError(f"a process has said nothing for {PATIENCE:.0f} s") from None
         finally:
-            if killing is not None:
+            if not killing.done():
                 killing.cancel()
+        await asyncio.wait([killing])
+        if not killing.cancelled():
+            killing.result()
         if ended is None:
             assert child.killed, "a process died by itself; see its traceback above"
             self.tally.kills += 1
@@ -177,16 +176,18 @@ class Suite:
         """Judge a run that has ended: its answer, its record, and every call paid again."""
         tally = self.tally
         tally.runs += 1
-        recorded = await self.engine(address, LEASE).recorded(run_id)
+        recorded = await self.recorded(address, run_id)
         entries = self.log.of(run_id)
         if recorded is None or ended.get("output", "").partition("\n")[0] != expected:
             tally.lost += 1
-            tally.faults.append(f"run {run_id!r} ended with {ended}, not with {expected!r}")
-            return recorded or RecordedRun(status="", cost=Decimal(0), calls={})
-        if recorded.status != "completed":
-            tally.faults.append(f"run {run_id!r} is {recorded.status} on record")
+            raise AssertionError(f"run {run_id!r} ended with {ended}, not with {expected!r}")
+        assert recorded.status == "completed", f"run {run_id!r} is {recorded.status} on record"
         self._settle_calls(run_id, entries, recorded, ended)
         return recorded
+
+    async def recorded(self, address: str, run_id: str) -> RecordedRun | None:
+        """What is on record of a run."""
+        return await self.engine(address, self.engine.lease).recorded(run_id)
 
     def _settle_calls(
         self,
@@ -201,10 +202,10 @@ class Suite:
             row = recorded.calls.get(key)
             if row is None or len(row.response_ids) != 1:
                 tally.lost += 1
-                tally.faults.append(f"call {key!r} of run {run_id!r} is not on record: {row}")
-                continue
-            if row.response_ids[0] not in [e.answer for e in found if e.what == "DONE"]:
-                tally.faults.append(f"call {key!r} of run {run_id!r} was answered by nobody: {row}")
+                raise AssertionError(f"call {key!r} of run {run_id!r} is not on record: {row}")
+            assert row.response_ids[0] in [e.answer for e in found if e.what == "DONE"], (
+                f"call {key!r} of run {run_id!r} was answered by nobody: {row}"
+            )
             self._count_paid_again(found)
             self._recorded += row.cost
             if not any(
@@ -212,10 +213,14 @@ class Suite:
             ):
                 self._unseen += row.cost
             starts = [e for e in found if e.what == "START"]
-            if len(starts) > row.begun:
-                tally.faults.append(f"call {key!r} was sent {len(starts)} times; on record: {row}")
-            if len(starts) > 1 and starts[-1].pid == last and key not in ended["doubtful"]:
-                tally.faults.append(f"call {key!r} was paid again; the result does not list it")
+            assert len(starts) <= row.begun, (
+                f"call {key!r} of run {run_id!r} was sent {len(starts)} times; on record: {row}"
+            )
+            if len(starts) > 1 and starts[-1].pid == last:
+                assert key in ended["doubtful"], (
+                    f"call {key!r} of run {run_id!r} was paid again; the result does not list it"
+                )
+        assert not tally.seen, f"run {run_id!r} paid again for an answer it had seen"
 
     def _count_paid_again(self, entries: Sequence[Entry]) -> None:
         """What was known of a call each time it was sent again."""
@@ -233,3 +238,7 @@ class Suite:
                     self.tally.flight += 1
                 known -= {"DONE"}  # of the one before
             known.add(entry.what)
+
+
+async def _never(child: Child) -> None:
+    """Kill nothing."""

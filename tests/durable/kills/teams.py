@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
-from pyagent_patterns import Agent, Pattern
+from pyagent_patterns import Agent, Pattern, RetryPolicy
 from pyagent_patterns.orchestration import OrchestratorWorkers
 from pyagent_patterns.run import RunContext
 
@@ -28,9 +28,15 @@ CHAIN: Final[Graph] = {
 }
 
 
+# So many attempts are turned away one after another once in a hundred million times.
+PATIENT: Final = RetryPolicy(max_attempts=8, backoff=0.002)
+
+
 def _orchestrator(graph: Graph) -> OrchestratorWorkers:
     stub = Stub(graph)
-    return OrchestratorWorkers(orchestrator=Agent("boss", stub), workers=[Agent("worker", stub)])
+    return OrchestratorWorkers(
+        orchestrator=Agent("boss", stub), workers=[Agent("worker", stub)], retry=PATIENT
+    )
 
 
 class Waiting(Pattern):
@@ -39,7 +45,7 @@ class Waiting(Pattern):
     name: ClassVar[str] = "waiting"
 
     def __init__(self, *, signals: int, pause: float) -> None:
-        super().__init__()
+        super().__init__(retry=PATIENT)
         self._first, self._last = Agent("first", Stub()), Agent("last", Stub())
         self._signals = signals
         self._pause = pause

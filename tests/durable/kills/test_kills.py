@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from .processes import Child
 from .suite import Killer, Suite, many
 
 AS_IN_LIFE = (0.6, 3.6)  # seconds of a call: many times what storing its answer takes
-SHORT_LEASE = 0.5
+LONG_LEASE = 15.0  # seconds; a process that has much to do is not silent for that long
 
 
 async def test_random_moments(suite: Suite) -> None:
@@ -26,28 +26,21 @@ async def test_random_moments(suite: Suite) -> None:
         if suite.tally.kills < wanted:
             child.kill()
 
-    async def lane(number: int) -> None:
-        address = suite.new_store()
-        runs = 0
-        while suite.tally.kills < wanted:
-            run_id = f"r{number}.{runs}"
-            runs += 1
-            await diamond(suite, address, run_id, at_random, latency=AS_IN_LIFE)
+    async def one(address: str, run_id: str) -> None:
+        await diamond(suite, address, run_id, at_random, latency=AS_IN_LIFE)
 
-    async with asyncio.TaskGroup() as lanes:
-        for number in range(min(suite.engine.lanes, wanted)):
-            lanes.create_task(lane(number))
+    await until_killed(suite, wanted, one, lanes=wanted)
     suite.check(window=suite.engine.window)
 
 
 async def test_latencies_reversed(suite: Suite) -> None:
     """Whatever was first is last on resume: the same result, and not one call is made again."""
-    address = suite.new_store()
     slow = {call: 0.01 * (place + 1) for place, call in enumerate(teams.DIAMOND)}
     reverse = dict(zip(slow, reversed(slow.values()), strict=True))
     slow["synthesis"] = reverse["synthesis"] = 0.1  # so that it too is cut off
-    for acknowledged in range(1, many(9) + 1):
-        run_id = f"after{acknowledged}"
+
+    async def cut_off(acknowledged: int) -> None:
+        address, run_id = suite.new_store(), f"after{acknowledged}"
         killer = after(suite, "ACK", times=acknowledged)
         assert await suite.attempt(address, run_id, killer, team="diamond", slow=slow) is None
         seen = calls(suite, run_id, "ACK")
@@ -62,7 +55,16 @@ async def test_latencies_reversed(suite: Suite) -> None:
         suite.tally.others += 1
         assert again is not None
         assert again["output"] == ended["output"]
-        assert {entry.what for entry in suite.log.of(run_id)[before:]} == {"REPLAY"}
+        replayed = {"REPLAY"} if suite.engine.driven_by == "caller" else set[str]()
+        assert {entry.what for entry in suite.log.of(run_id)[before:]} == replayed
+
+    left = iter(range(1, many(9) + 1))
+
+    async def lane() -> None:
+        for acknowledged in left:
+            await cut_off(acknowledged)
+
+    await side_by_side(suite, lane)
     suite.check()
 
 
@@ -78,14 +80,17 @@ async def test_during_the_synthesis(suite: Suite) -> None:
 
 async def test_while_suspending(suite: Suite) -> None:
     """Killed while it suspends, sleeps or is woken, a run loses no signal and takes none twice."""
-    address, runs = suite.new_store(), 0
-    while suite.tally.kills < many(30):
-        run_id = f"r{runs}"
-        runs += 1
+    opened, working = (
+        Between(suite, first, ("ENDED",)) for first in (("OPEN",), ("START", "REPLAY"))
+    )
+
+    async def sometime(child: Child) -> None:
+        await suite.chance.choice((opened, working))(child)
+
+    async def one(address: str, run_id: str) -> None:
         signals = iter("12")
         while True:
-            killer = at_most(3, after(suite, "OPEN", within=0.025))
-            ended = await suite.to_the_end(address, run_id, killer, team="waiting")
+            ended = await suite.to_the_end(address, run_id, at_most(3, sometime), team="waiting")
             if "output" in ended:
                 break
             suite.tally.others += 1
@@ -93,23 +98,23 @@ async def test_while_suspending(suite: Suite) -> None:
         right = teams.waited(run_id, "1", "2")
         recorded = await suite.settle(address, run_id, ended, right)
         assert recorded.untaken == ()
+
+    await until_killed(suite, many(30), one)
     suite.check()
 
 
 async def test_while_sending_a_signal(suite: Suite) -> None:
     """A signal whose sender is killed is there once or not at all; what was sent is there."""
-    address, runs = suite.new_store(), 0
-    while suite.tally.kills < many(20):
-        run_id = f"r{runs}"
-        runs += 1
+    sending = Between(suite, ("OPEN",), ("ENDED",))
+
+    async def one(address: str, run_id: str) -> None:
         assert "waiting_for" in await suite.to_the_end(address, run_id, never, team="approval")
         suite.tally.others += 1
         for tries in itertools.count():
-            killer = after(suite, "OPEN", within=0.004 * 2**tries) if tries < 6 else never
             sender = await suite.start(address, "send", run_ids=[run_id], value="yes")
-            sent = await suite.watch(sender, killer)
+            sent = await suite.watch(sender, sending if tries < 6 else never)
             suite.tally.others += sent is not None
-            recorded = await suite.engine(address, SHORT_LEASE).recorded(run_id)
+            recorded = await suite.recorded(address, run_id)
             assert recorded is not None
             assert recorded.untaken in (("yes",),) if sent is not None else ((), ("yes",))
             if recorded.untaken:
@@ -117,23 +122,21 @@ async def test_while_sending_a_signal(suite: Suite) -> None:
         ended = await suite.to_the_end(address, run_id, never, team="approval")
         recorded = await suite.settle(address, run_id, ended, teams.waited(run_id, "yes"))
         assert recorded.untaken == ()
+
+    await until_killed(suite, many(20), one)
     suite.check()
 
 
 async def test_while_writing_large_values(suite: Suite) -> None:
-    """Killed while answers of 1 MB are stored, a run ends right, and every value is whole."""
-    size, address, runs = 1_000_000, suite.new_store(), 0
+    """Killed while large answers (of 1 MB) are stored, a run ends right; every value is whole."""
+    size = suite.engine.large
+    storing = Between(suite, ("DONE",), ("ACK",), times=4)
 
-    async def kill(child: Child) -> None:
-        if await child.says("DONE", times=suite.chance.randint(1, 4)):
-            await asyncio.sleep(suite.chance.uniform(0, 0.03))
-            child.kill()
-
-    while suite.tally.kills < many(30):
-        run_id = f"r{runs}"
-        runs += 1
-        ended = await diamond(suite, address, run_id, at_most(5, kill), size=size)
+    async def one(address: str, run_id: str) -> None:
+        ended = await diamond(suite, address, run_id, at_most(5, storing), size=size)
         assert ended["output"].endswith(provider.FILLER * size)
+
+    await until_killed(suite, many(30), one)
     suite.check()
 
 
@@ -153,19 +156,26 @@ async def test_frozen_owner(suite: Suite) -> None:
     async def freeze(number: int) -> None:
         address, run_id = suite.new_store(), f"r{number}"
         right = provider.expected(run_id, teams.DIAMOND)
-        job: dict[str, Any] = {"team": "diamond", "lease": SHORT_LEASE, "slow": {"b": 0.4}}
+        job: dict[str, Any] = {"team": "diamond", "lease": suite.engine.short_lease}
         by_itself = number % 4 < 2  # with an answer in its hands, which it will want to store
         owner = await suite.start(
-            address, "run", run_id=run_id, freeze="b" if by_itself else "", **job
+            *(address, "run"),
+            run_id=run_id,
+            slow={"b": 2.0},
+            freeze="b" if by_itself else "",
+            **job,
         )
-        assert await owner.says("START", "b")
+        assert await owner.says("START", call="b")
+        # Seen are all but b and what waits for it: none that it was just about to send.
+        assert await owner.says("ACK", times=len(teams.DIAMOND) - 1)
         if by_itself:
-            assert await owner.says("DONE", "b")
+            assert await owner.says("DONE", call="b")
         else:
-            await asyncio.sleep(suite.chance.uniform(0.04, 0.1))  # the other calls are done
+            await asyncio.sleep(suite.chance.uniform(0, 0.1))
             owner.freeze()
-        peer = await suite.start(address, "run", run_id=run_id, patience=30, **job)
-        if number % 2 and await peer.says("START", "b"):
+        slow = {"b": 0.4}
+        peer = await suite.start(address, "run", run_id=run_id, slow=slow, patience=30, **job)
+        if number % 2 and await peer.says("REPLAY") and await peer.says("START", call="b"):
             owner.thaw()  # while the peer makes the same call
         ended = await suite.watch(peer, None)
         owner.thaw()
@@ -183,9 +193,7 @@ async def test_frozen_owner(suite: Suite) -> None:
         by_peer = f"{peer.pid}-"
         assert recorded.calls["work/b/ask:0"].response_ids[0].startswith(by_peer)
 
-    async with asyncio.TaskGroup() as lanes:
-        for _ in range(5):
-            lanes.create_task(lane())
+    await side_by_side(suite, lane, lanes=5)
     suite.check(counted=False)  # what the owner paid for is counted and not on record
 
 
@@ -193,15 +201,15 @@ async def test_two_healthy_processes(suite: Suite) -> None:
     """Two processes that begin, or go on with, the same runs at once make no call twice."""
     address = suite.new_store()
     run_ids = [f"r{number}" for number in range(many(20))]
-    first = await suite.start(
-        address, "run_many", team="diamond", run_ids=run_ids, latency=(0.01, 0.2)
-    )
+    job: dict[str, Any] = {"team": "diamond", "run_ids": run_ids, "latency": (0.01, 0.2)}
+    first = await suite.start(address, "run_many", lease=LONG_LEASE, **job)
     assert await suite.watch(first, after(suite, "ACK", times=2 * len(run_ids))) is None
     sent = len(suite.log.all())
 
     async def both(do: str, expected: list[str], **having: Any) -> None:
         begin_at = time.time() + 0.2
-        pair = [await suite.start(address, do, begin_at=begin_at, **having) for _ in range(2)]
+        job = {"lease": LONG_LEASE, "begin_at": begin_at, **having}
+        pair = [await suite.start(address, do, **job) for _ in range(2)]
         reports = [await suite.watch(child, None) for child in pair]
         suite.tally.others += 2
         for run_id in expected:
@@ -229,8 +237,10 @@ async def test_cost_after_50_kills(suite: Suite) -> None:
     being stored and being counted would leave the metric short: it lives in the process.
     """
     address, run_id = suite.new_store(), "r"
-    killer = at_most(many(50), after(suite, "ACK", within=0.02))
-    ended = await suite.to_the_end(address, run_id, killer, team="chain", latency=(0.08, 0.1))
+    killer = at_most(many(50), after(suite, "START", times=2, within=0.05))
+    ended = await suite.to_the_end(  # never two processes at once: the lease may be short
+        address, run_id, killer, team="chain", latency=(0.08, 0.1), lease=1.0
+    )
     right = provider.expected(run_id, teams.CHAIN)
     recorded = await suite.settle(address, run_id, ended, right)
 
@@ -247,11 +257,17 @@ async def test_1000_suspended_runs(suite: Suite) -> None:
     """What waits costs nothing: no task, no thread that wakes up; signals wake it anywhere."""
     address = suite.new_store()
     run_ids = [f"r{number}" for number in range(many(1000))]
-    process = await suite.start(  # with a short lease: what renews it would be seen to do so
-        address, "suspend_many", lease=SHORT_LEASE, team="approval", run_ids=run_ids
+    # With a short lease, where it is the run's: what renews it would be seen to do so.
+    lease = suite.engine.short_lease if suite.engine.driven_by == "caller" else LONG_LEASE
+    process = await suite.start(
+        address, "suspend_many", lease=lease, team="approval", run_ids=run_ids
     )
     suspended = await suite.watch(process, None)
-    assert suspended == {"suspended": len(run_ids), "tasks": 0, "woken": {}}
+    assert suspended is not None
+    assert suspended["suspended"] == len(run_ids)
+    assert suspended["with_all"] == suspended["with_one"]
+    if suite.engine.driven_by == "caller":
+        assert suspended["with_all"] == {"tasks": 0, "woken": {}}
 
     sender = await suite.start(address, "send", run_ids=run_ids, value="yes")
     assert await suite.watch(sender, None) == {}
@@ -276,12 +292,36 @@ async def diamond(
 
 
 async def killed_during(suite: Suite, call: str) -> None:
-    address, runs = suite.new_store(), 0
-    while suite.tally.kills < many(30):
-        runs += 1
-        killer = at_most(4, after(suite, "START", call, within=0.06))
-        await diamond(suite, address, f"r{runs}", killer, slow={call: 0.05})
+    killer = Between(suite, ("START",), ("ACK",), call=call)
+
+    async def one(address: str, run_id: str) -> None:
+        await diamond(suite, address, run_id, at_most(4, killer), slow={call: 0.05})
+
+    await until_killed(suite, many(30), one)
     suite.check()
+
+
+async def until_killed(
+    suite: Suite, wanted: int, one: Callable[[str, str], Coroutine[Any, Any, None]], lanes: int = 4
+) -> None:
+    """`one` run after the other, each lane in a store of its own, for so many kills."""
+
+    async def lane() -> None:
+        address = suite.new_store()
+        while suite.tally.kills < wanted:
+            await one(address, f"r{next(numbers)}")
+
+    numbers = itertools.count()
+    await side_by_side(suite, lane, lanes=lanes)
+
+
+async def side_by_side(
+    suite: Suite, lane: Callable[[], Coroutine[Any, Any, None]], lanes: int = 4
+) -> None:
+    """As many lanes as the engine can have; one that fails ends all."""
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(lanes, suite.engine.lanes)):
+            group.create_task(lane())
 
 
 async def wake(
@@ -303,11 +343,50 @@ def after(
     """Kill at a random moment `within` seconds of what a process says of a call."""
 
     async def kill(child: Child) -> None:
-        if await child.says(what, call, times=times):
+        if await child.says(what, call=call, times=times):
             await asyncio.sleep(suite.chance.uniform(0, within))
             child.kill()
 
     return kill
+
+
+class Between:
+    """Kill at a random moment from what a process says first to what it says last, or just after.
+
+    How long that takes depends on the engine and on what else the machine does, so it is learnt
+    from the processes themselves. The first is as good as never killed in between: it shows.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        first: tuple[str, ...],
+        last: tuple[str, ...],
+        *,
+        call: str | None = None,
+        times: int = 1,
+    ) -> None:
+        self._chance = suite.chance
+        self._first = first
+        self._last = last
+        self._call = call
+        self._times = times  # at most: after the first, the second ... of them
+        self._seconds = 2.0
+
+    async def __call__(self, child: Child) -> None:
+        times = self._chance.randint(1, self._times)
+        if not await child.says(*self._first, call=self._call, times=times):
+            return
+        begun = time.monotonic()
+        moment = self._chance.uniform(0, 1.1 * self._seconds)
+        try:
+            async with asyncio.timeout(moment):
+                await child.says(*self._last, call=self._call, times=times)
+            self._seconds = time.monotonic() - begun
+            await asyncio.sleep(begun + moment - time.monotonic())
+        except TimeoutError:
+            self._seconds *= 1.1
+        child.kill()
 
 
 def at_most(times: int, killer: Killer) -> Killer:

@@ -1,11 +1,11 @@
-"""What is promised of a run that dies, on Temporal: there any worker goes on with it."""
+"""What the kill suite asks of Temporal alone: workers that go on with each other's runs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,12 +13,9 @@ import pytest_asyncio
 pytest.importorskip("temporalio", reason="the extra [temporal] is not installed")
 
 from . import provider, teams
-from .engines_temporal import TemporalEngine, cluster, watched_name
+from .engines_temporal import TemporalEngine
 from .processes import Child, nursery
 from .suite import Suite, Tally, many
-
-LANES: Final = 8  # runs at once
-AS_IN_LIFE: Final = (0.1, 1.0)
 
 
 @pytest_asyncio.fixture
@@ -31,62 +28,6 @@ async def temporal(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGener
     with TemporalEngine.stores(tmp_path) as new_store:
         async with nursery(name) as processes:
             yield Suite(TemporalEngine, processes, new_store, tmp_path, tally)
-
-
-async def test_a_worker_killed_at_random(temporal: Suite) -> None:
-    """A run whose worker is killed again and again ends right; no answer seen is paid again."""
-    wanted = many(TemporalEngine.kills)
-
-    async def at_random(child: Child) -> None:
-        await asyncio.sleep(temporal.chance.uniform(0.5, 5))
-        if temporal.tally.kills < wanted:
-            child.kill()
-
-    async def lane(number: int) -> None:
-        address, runs = temporal.new_store(), 0
-        while temporal.tally.kills < wanted:
-            run_id = f"r{number}.{runs}"
-            runs += 1
-            ended = await temporal.to_the_end(
-                address, run_id, at_random, team="diamond", latency=AS_IN_LIFE
-            )
-            expected = provider.expected(run_id, teams.DIAMOND)
-            await settle(temporal, address, run_id, ended, expected)
-
-    await asyncio.gather(*map(lane, range(LANES)))
-    temporal.check(counted=False)
-
-
-async def test_killed_while_it_waits_and_is_woken(temporal: Suite) -> None:
-    """No signal is lost or taken twice, and it comes in the order in which it was sent."""
-    wanted = many(40)
-
-    async def at_random(child: Child) -> None:
-        await asyncio.sleep(temporal.chance.uniform(0.3, 2))
-        if temporal.tally.kills < wanted:
-            child.kill()
-
-    async def send(address: str, run_id: str) -> None:
-        async with cluster(address) as its:
-            for value in "12":
-                await asyncio.sleep(temporal.chance.uniform(0, 4))
-                await its.signal(run_id, "go", value)
-
-    async def lane(number: int) -> None:
-        address, runs = temporal.new_store(), 0
-        while temporal.tally.kills < wanted:
-            run_id = f"r{number}.{runs}"
-            runs += 1
-            async with cluster(address) as its:
-                await its.submit(watched_name("waiting"), run_id, run_id=run_id)
-            ended, _ = await asyncio.gather(
-                temporal.to_the_end(address, run_id, at_random, team="waiting"),
-                send(address, run_id),
-            )
-            await settle(temporal, address, run_id, ended, teams.waited(run_id, "1", "2"))
-
-    await asyncio.gather(*map(lane, range(LANES)))
-    temporal.check(counted=False)
 
 
 async def test_a_worker_of_several(temporal: Suite) -> None:
@@ -109,14 +50,16 @@ async def test_a_worker_of_several(temporal: Suite) -> None:
             if reported is not None:
                 return reported["runs"]
 
-    reports = await asyncio.gather(*(worker() for _ in range(3)))
+    async with asyncio.TaskGroup() as workers:  # one that fails ends all
+        tasks = [workers.create_task(worker()) for _ in range(3)]
+    reports = [task.result() for task in tasks]
     assert reports[0] == reports[1] == reports[2]
     for run_id, ended in reports[0].items():
         expected = provider.expected(run_id, teams.DIAMOND)
         await settle(temporal, address, run_id, ended, expected)
     assert temporal.tally.kills > 0
     temporal.tally.others = 3 - len(run_ids)  # each process that ended had all the runs
-    temporal.check(counted=False)
+    temporal.check()
 
 
 async def settle(
