@@ -20,11 +20,13 @@ import pytest
 
 pytest.importorskip("dbos")
 
+from pyagent_patterns import Budget
 from pyagent_patterns.durable.dbos import Cluster, Limit
 from pyagent_patterns.durable.dbos.database import Address, Database
 from pyagent_patterns.durable.dbos.run_table import RunTable
 from pyagent_patterns.errors import (
     AgentError,
+    BudgetExceeded,
     InputChanged,
     JournalError,
     LeaseLost,
@@ -306,6 +308,36 @@ async def test_a_question_that_no_other_worker_can_ask_is_asked_by_the_run_s_own
     assert result.output == "re: last"
     assert {line.process for line in log()} == {os.getpid()}
     assert len(asked()) == 7
+
+
+async def test_a_budget_is_remembered_and_what_was_spent_before_counts(
+    url: str, folder: Path
+) -> None:
+    words = "a, b, hold"
+    async with Cluster(url, limits=[Limit("stub")]) as cluster:
+        budget = Budget(max_calls=4)  # one for each word, and the last
+        run = asyncio.create_task(each.run(words, run_id="r", durable=cluster, budget=budget))
+        await until(lambda: len(log()) == 5)  # all are asked, and all but one are answered
+        await asyncio.sleep(0.1)
+        run.cancel()
+        await asyncio.wait([run])
+        (folder / "open").touch()
+        # The one that was cut off may have been billed, so it counts beside its second time.
+        with pytest.raises(BudgetExceeded, match="4 of 4 calls are made") as stopped:
+            await each.run(words, run_id="r", durable=cluster)
+    assert stopped.value.result is not None
+    assert [call.replayed for call in stopped.value.result.calls] == [True, True, False]
+    assert (len(asked("hold")), asked("last")) == (2, [])
+
+
+async def test_a_run_under_a_budget_makes_its_calls_in_its_own_process(
+    url: str, start: Callable[..., Process]
+) -> None:
+    start().await_ready()
+    async with Cluster(url, limits=[Limit("stub", concurrency=4)]) as cluster:
+        words = ", ".join(str(n) for n in range(6))
+        await each.run(words, durable=cluster, budget=Budget(max_cost_usd=1))
+    assert {line.process for line in log()} == {os.getpid()}
 
 
 async def test_a_run_that_is_executed_here_is_kept_and_gives_the_same_again_unpaid(

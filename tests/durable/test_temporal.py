@@ -25,7 +25,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from pyagent_patterns import Agent, Pattern
+from pyagent_patterns import Agent, Budget, Pattern
 from pyagent_patterns.durable.temporal import TemporalCluster
 from pyagent_patterns.durable.temporal_journal import LIMIT, Activities
 from pyagent_patterns.durable.temporal_workflows import Past, Run
@@ -61,8 +61,14 @@ class Flow(Pattern):
 
     name: ClassVar[str] = "flow"
 
-    def __init__(self, answers: Sequence[Answer | Step], *, prompt: str = "Answer.") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        answers: Sequence[Answer | Step],
+        *,
+        prompt: str = "Answer.",
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__(budget=budget)
         llm = ScriptedLLM(answers, model="m", price=PRICE)
         self.agent = Agent("one", llm, system_prompt=prompt)
         self.pause: float | None = None
@@ -222,6 +228,26 @@ async def test_a_failed_answer_is_an_answer_and_only_our_own_policy_repeats_it(
     assert [o["status"] for o in result["outcomes"]] == ["completed", "failed"]
     assert "no key" in result["outcomes"][1]["error"]
     assert [c["status"] for c in result["calls"]] == ["ok", "failed", "ok", "failed", "ok"]
+
+
+async def test_a_budget_counts_what_was_spent_before_a_run_was_suspended(
+    address: str, cluster: TemporalCluster
+) -> None:
+    """Waking is another execution, and finds on record what the first one spent."""
+    global crew
+    for calls, ends in ((2, "completed"), (1, "failed")):
+        crew = Flow(["one", "two"], budget=Budget(max_calls=calls))
+        async with working(cluster):
+            run_id = await cluster.submit(CREW, f"with {calls}")
+            async with asyncio.timeout(20):
+                await suspended(address, run_id)
+            await cluster.signal(run_id, "go", 1)
+            if ends == "completed":
+                result = cast(Any, await cluster.result(run_id, timeout=20))
+                assert [call["replayed"] for call in result["calls"]] == [True, False]
+            else:
+                with pytest.raises(PyAgentError, match=r"BudgetExceeded.*1 of 1 calls are made"):
+                    await cluster.result(run_id, timeout=20)
 
 
 async def test_a_run_that_fails_says_why(cluster: TemporalCluster) -> None:
