@@ -19,7 +19,6 @@ from pyagent_patterns.durable.filesystem import file_system
 from pyagent_patterns.durable.owner import Owner
 from pyagent_patterns.durable.values import Values
 from pyagent_patterns.errors import AgentError, JournalError
-from pyagent_providers.testing import ScriptedLLM
 from tests.patterns.teams import item, plan_text, scripted, team
 
 PLAN = plan_text(item("a", id="x"), item("b", id="y", depends_on=["x"]))
@@ -367,8 +366,7 @@ def test_an_owner_is_gone_when_its_process_is() -> None:
 
 
 async def test_a_failing_agent_does_not_leave_the_run_owned(file: Path) -> None:
-    crew = team([KeyError("bug"), "no plan"], {"a": []})
-    crew.orchestrator.llm = ScriptedLLM([KeyError("bug")])  # type: ignore[misc]
+    crew = team([KeyError("bug")], {"a": []})
     with Runs(file) as runs:
         with pytest.raises(AgentError):
             await crew.run("t", run_id="r", durable=runs)

@@ -225,6 +225,7 @@ async def test_the_lease_of_a_run_that_takes_long_is_renewed(file: Path) -> None
     crew = team([PLAN], {"a": a, "b": ["beta"]})
     with Runs(file, lease=0.2) as runs, Runs(file) as others:
         running = asyncio.create_task(crew.run("the task", run_id="r", durable=runs))
+        await a.asked.wait()
         await asyncio.sleep(0.3)
         with pytest.raises(RunBusyError):
             await others.resume("r", team([], {"a": [], "b": []}))
