@@ -1,7 +1,7 @@
 # Everything a contributor runs. Each target installs what it needs into a .venv of its own.
 .DELETE_ON_ERROR:
-.PHONY: demo cluster-demo test check format test-main test-litellm test-model test-durable benchmark \
-        clean help
+.PHONY: demo cluster-demo test check format test-main test-litellm test-model test-durable test-soak \
+        test-fuzz test-properties benchmark clean help
 
 PY       := .venv/bin/python
 EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,dbos,temporal
@@ -15,6 +15,9 @@ help:
 	@echo "make test                   every test but the slow ones, offline"
 	@echo "make test-model             the tests on a real local model"
 	@echo "make test-durable           the kill suite and the cluster's tests: kill -9, PostgreSQL, Temporal"
+	@echo "make test-soak              2,000 runs, a hundred at once, against a faulty server"
+	@echo "make test-fuzz              100,000 answers that may be plans"
+	@echo "make test-properties        the property tests with thousands of examples: half an hour"
 	@echo "make check                  format, lint, types, architecture, docs examples"
 	@echo "make benchmark              the figures of benchmarks/"
 
@@ -45,10 +48,19 @@ test: test-main test-litellm
 SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py tests/durable/test_temporal.py
 
 test-main: .venv/.ready
-	$(PY) -m pytest $(addprefix --ignore=,$(SLOW))
+	$(PY) -m pytest $(addprefix --ignore=,$(SLOW) tests/soak)
 
 test-durable: .venv/.ready
 	$(PY) -m pytest $(SLOW)
+
+test-soak: .venv/.ready
+	$(PY) -m pytest tests/soak
+
+test-fuzz: .venv/.ready
+	PYAGENT_PROPERTIES=slow $(PY) -m pytest tests/properties/test_plan_parser.py
+
+test-properties: .venv/.ready
+	PYAGENT_PROPERTIES=slow $(PY) -m pytest tests/properties
 
 test-litellm: .venv-litellm/.ready
 	.venv-litellm/bin/python -m pytest tests/providers tests/faults tests/examples

@@ -25,7 +25,7 @@ from .errors import (
     WorkersFailedError,
 )
 from .events import Observer
-from .funding import purse_of
+from .funding import closing_of, purse_of
 from .journal import Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
 from .policy import OnError, Policy
@@ -47,7 +47,8 @@ class Policies(TypedDict, total=False):
     `retry`, `timeouts` and `on_error` hold for agents without their own: see
     `pyagent_patterns.policy`. `budget` holds in every run, beside one that `run` is given.
     `degrade_to` are simpler patterns or single agents, tried in turn when a run fails: they are
-    given the task and all work that is done. `traffic` has the rate limits and circuit breakers;
+    given the task and all work that is done. Of a pattern that stands in its own budget holds too;
+    the other policies are the run's. `traffic` has the rate limits and circuit breakers;
     all patterns share one unless they are given their own.
     """
 
@@ -194,13 +195,12 @@ class Pattern(ABC):
         record.goes_on(journal.execution)
         if journal.first_traceparent is not None:
             span.goes_on_from(journal.first_traceparent)
-        agents = self.agents
         run = Run(
             record=record,
             journal=journal,
             policy=self.policy,
             labels=self._labels,
-            last=agents[-1] if agents else None,
+            last=_last(self.agents),
         )
         try:
             budgets = [self.budget] if self.budget else []
@@ -235,12 +235,14 @@ class Pattern(ABC):
             failure = error
         for n, stand_in in enumerate(self.degrade_to):
             scope = ctx.child(f"degraded-{n}")
-            given = hand_over(task, ctx.record.outcomes)
+            given = hand_over(task, ctx.record.all_outcomes)
             try:
                 if isinstance(stand_in, Agent):
                     answer = await scope.ask(stand_in, given, phase="synthesis")
                 else:
-                    answer = await stand_in._execute(scope.with_a_plan_of_its_own(), given)
+                    closing = closing_of(_last(stand_in.agents), given)
+                    scope = scope.for_pattern(stand_in.budget, closing)
+                    answer = await stand_in._execute(scope, given)
             except _FAILURES:
                 continue
             ctx.record.degraded(stand_in.name)
@@ -253,6 +255,11 @@ class Pattern(ABC):
 
 # What ends a run from within, and a simpler pattern or agent may do better at.
 _FAILURES = (AgentError, PlanError, WorkersFailedError, RunAborted)
+
+
+def _last(agents: Sequence[Agent]) -> Agent | None:
+    """Who writes the answer."""
+    return agents[-1] if agents else None
 
 
 async def _stop(error: BaseException, journal: Journal, record: RunRecord) -> BaseException:

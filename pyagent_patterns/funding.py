@@ -44,14 +44,15 @@ async def purse_of(
         for agent in agents:
             for llm in agent.llms:
                 budget.check(llm)
-    purse = Purse(budgets, _closing(last, task))
+    purse = Purse(budgets, closing_of(last, task))
     if goes_on:
         for call in await journal.earlier("ask"):
             _count(purse, call, agents)
     return purse
 
 
-def _closing(last: Agent | None, task: str) -> Closing | None:
+def closing_of(last: Agent | None, task: str) -> Closing | None:
+    """The call in which `last` writes the answer to `task`."""
     if last is None:
         return None
     return Closing(

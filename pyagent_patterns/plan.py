@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -171,6 +171,7 @@ def _resolve(
     if not items:
         return (), ["the plan is empty; give at least one assignment"]
     ids = _ids(items)
+    known_ids = frozenset(ids)
     ids_of: dict[str, list[str]] = {}
     for own, item in zip(ids, items, strict=True):
         ids_of.setdefault(item.worker, []).append(own)
@@ -190,7 +191,7 @@ def _resolve(
         needs: list[str] = []
         for wanted in item.depends_on or ():
             try:
-                needs.append(_dependency(wanted, own, ids, ids_of))
+                needs.append(_dependency(wanted, own, known_ids, ids_of))
             except LookupError as fault:
                 faults.append(f"assignment {own!r}: {fault.args[0]}")
         assignments.append(Assignment(own, item.worker, item.subtask, tuple(dict.fromkeys(needs))))
@@ -213,9 +214,7 @@ def _ids(items: Sequence[_Item]) -> list[str]:
     return ids
 
 
-def _dependency(
-    wanted: str, own: str, ids: Sequence[str], ids_of: Mapping[str, Sequence[str]]
-) -> str:
+def _dependency(wanted: str, own: str, ids: Set[str], ids_of: Mapping[str, Sequence[str]]) -> str:
     """The id that a dependency means. Raises LookupError saying why it means none."""
     if wanted in ids:
         meant = wanted
@@ -226,13 +225,18 @@ def _dependency(
             case []:
                 raise LookupError(f"it depends on {wanted!r}, which is not an assignment's id")
             case several:
+                some = ", ".join(repr(name) for name in several[:_NAMED])
+                more = ", ..." if len(several) > _NAMED else ""
                 raise LookupError(
                     f"it depends on {wanted!r}, a worker with {len(several)} assignments; "
-                    f"name one by id: {', '.join(repr(name) for name in several)}"
+                    f"name one by id: {some}{more}"
                 )
     if meant == own:
         raise LookupError("it depends on itself")
     return meant
+
+
+_NAMED = 10  # ids in one fault: all of them in each would make a long answer a huge one
 
 
 def _cycle(dependencies: Mapping[str, Sequence[str]]) -> list[str] | None:

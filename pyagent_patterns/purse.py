@@ -54,18 +54,27 @@ class Closing:
 class Purse:
     """The budgets that hold for a scope of a run: its own and those above, all or none.
 
-    `closing` is the call that this purse's own `budgets` keep enough for, if any.
+    `closing` is the call that this purse's own `budgets` keep enough for, if any; `of_scope` says
+    that they are not the whole run's.
 
     In one event loop nothing comes between a look and a reservation, so there is no lock.
     """
 
     def __init__(
-        self, budgets: Sequence[Budget], closing: Closing | None, above: Purse | None = None
+        self,
+        budgets: Sequence[Budget],
+        closing: Closing | None = None,
+        *,
+        of_scope: bool = False,
+        above: Purse | None = None,
     ) -> None:
         """Raises RuntimeError where no event loop is running."""
         now = asyncio.get_running_loop().time()
-        self._accounts: tuple[_Account, ...] = () if above is None else above._accounts
-        self._accounts += tuple(_Account(budget, now, closing) for budget in budgets)
+        own = tuple(_Account(budget, now, closing) for budget in budgets)
+        before: tuple[_Account, ...] = () if above is None else above._accounts
+        scopes: tuple[_Account, ...] = () if above is None else above._of_scopes
+        self._accounts = before + own
+        self._of_scopes = scopes + own if of_scope else scopes
         self._answer = _Answer() if above is None else above._answer
         self._waiting: deque[asyncio.Future[None]] = deque() if above is None else above._waiting
 
@@ -78,7 +87,7 @@ class Purse:
     async def reserve(self, llm: LLM, quote: Quote, *, closing: bool) -> Reservation:
         """Set a call's worst case aside; waits while calls under way may give room back.
 
-        Raises `Refused`.
+        Raises `Refused`, and `BudgetError` for a model that a scope's budget cannot price.
         """
         while True:
             left = self.seconds_left(closing=closing)
@@ -111,6 +120,11 @@ class Purse:
         """Count, at its worst, a call that an earlier execution sent and left without an answer."""
         for account in self._accounts:
             account.spent += account.worst(llm, quote)
+
+    def count_replayed(self, call: CallRecord) -> None:
+        """Count a call on record in the scopes' budgets; the run's have counted it already."""
+        for account in self._of_scopes:
+            account.spent += account.used(call, _NOTHING)
 
     def count_output(self, text: str) -> None:
         """Count work on record that the answer will be made from."""
@@ -218,7 +232,9 @@ class _Account:
         return self._began + seconds * (1 - _KEPT_SECONDS if keeps else 1)
 
     def worst(self, llm: LLM, quote: Quote) -> _Amount:
-        """A call's worst case, as far as it is known."""
+        """A call's worst case, as far as it is known. Raises `BudgetError` (`Budget.check`)."""
+        if quote.usd is None:
+            self._budget.check(llm)
         usage = Usage(input_tokens=quote.input_tokens, output_tokens=quote.output_tokens or 0)
         usd = self.price(llm.provider, llm.model, usage, quote.usd)
         return _Amount(usd, usage.total_tokens, 1)

@@ -97,6 +97,11 @@ class RunRecord:
             for assignment in self._assignments
         )
 
+    @property
+    def all_outcomes(self) -> tuple[Outcome, ...]:
+        """Those of patterns within the run, too."""
+        return sum((record.outcomes for record in self._beside), self.outcomes)
+
     # What the door reports
 
     def next_step(self) -> int:
@@ -106,11 +111,15 @@ class RunRecord:
         return self._steps
 
     def call(self, call: CallRecord) -> None:
-        if self._around is not None:
-            self._around.call(call)
-        self._calls.append(call)
+        self._enter(call)
         if call.task_id is not None:
             self._calls_of.setdefault(call.task_id, []).append(call)
+
+    def _enter(self, call: CallRecord) -> None:
+        """Into the ledger, and that around it: whose assignments may have the same ids."""
+        if self._around is not None:
+            self._around._enter(call)
+        self._calls.append(call)
 
     def confident(self, task_id: str, confidence: float) -> None:
         """The agent's own confidence in what it did for the assignment."""
@@ -149,7 +158,7 @@ class RunRecord:
 
     def result(self, output: str | None) -> Result:
         """The result; without an output, that of a run that did not finish."""
-        outcomes = sum((record.outcomes for record in self._beside), self.outcomes)
+        outcomes = self.all_outcomes
         assignments = sum((record._assignments for record in self._beside), self._assignments)
         whole = (
             output is not None

@@ -32,7 +32,7 @@ from .events import CallSettled, StepEnded, StepStarted, TextDelta
 from .journal import Call, Called, Journal
 from .ledger import CallRecord
 from .policy import Policy
-from .purse import Purse
+from .purse import Closing, Purse
 from .question import Assigned, Question, Reply
 from .record import RunRecord
 from .schedule import Failed, Node, Settled
@@ -135,13 +135,18 @@ class RunContext:
         """
         scope = self._child(name, self._task)
         if budget is not None:
-            scope._purse = Purse([budget], None, self._purse)
+            scope._purse = Purse([budget], of_scope=True, above=self._purse)
         return scope
 
-    def with_a_plan_of_its_own(self) -> RunContext:
-        """This scope, for a pattern within the run: its plan and outcomes are beside the run's."""
-        run = replace(self._run, record=self.record.beside())
-        return RunContext(run, self._path, self._task, self._purse)
+    def for_pattern(self, budget: Budget | None, closing: Closing | None) -> RunContext:
+        """This scope, for a pattern within the run: its plan and outcomes are beside the run's.
+
+        Its `budget` holds in it beside those above, and keeps enough for its answer, `closing`.
+        """
+        run, purse = replace(self._run, record=self.record.beside()), self._purse
+        if budget is not None:
+            purse = Purse([budget], closing, of_scope=True, above=purse)
+        return RunContext(run, self._path, self._task, purse)
 
     async def dag(
         self,
@@ -320,8 +325,11 @@ class RunContext:
     def _replay(self, question: Question, reply: Reply, error: AgentError | None) -> None:
         """Show an answer that was paid for before."""
         labels = labels_of(question, self._run.labels)
-        if self._purse is not None and reply.text is not None and not question.closing:
-            self._purse.count_output(reply.text)
+        if self._purse is not None:
+            for call in reply.calls:
+                self._purse.count_replayed(call)
+            if reply.text is not None and not question.closing:
+                self._purse.count_output(reply.text)
         with agent_span(question, labels, replayed=True) as span:
             span.calls = reply.calls
             for call in reply.calls:

@@ -1,0 +1,1 @@
+"""Long runs against a server that fails in every way, to find what leaks."""
