@@ -70,7 +70,9 @@ class Attempts:
         for llm in others:
             try:
                 return await self._of(llm, has_another=True)
-            except ProviderError:
+            except Refused:
+                raise
+            except Exception:  # noqa: S112 - not lost: it is in the ledger
                 continue
         return await self._of(last, has_another=False)
 

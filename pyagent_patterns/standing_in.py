@@ -1,4 +1,4 @@
-"""What a simpler pattern or agent is told that stands in for one that failed."""
+"""The work that is done, as it is handed over to who goes on from it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from pyagent_providers.hostile import free_tag
 from .result import Outcome
 
 
-def hand_over(task: str, outcomes: Sequence[Outcome]) -> str:
-    """The task, and all work that is done and paid for."""
-    done = [outcome for outcome in outcomes if outcome.output is not None]
-    if not done:
-        return task
-    tag = free_tag(outcome.output or "" for outcome in done)
-    work = "\n\n".join(
+def finished_work(outcomes: Sequence[Outcome]) -> str:
+    """Every output with its worker and subtask; empty when there is none."""
+    done = [(outcome, outcome.output) for outcome in outcomes if outcome.output is not None]
+    tag = free_tag(output for _, output in done)
+    return "\n\n".join(
         f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
-        f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</{tag}>"
-        for outcome in done
+        f"Subtask: {outcome.assignment.subtask}\n\n{output}\n</{tag}>"
+        for outcome, output in done
     )
+
+
+def hand_over(task: str, outcomes: Sequence[Outcome]) -> str:
+    """What a simpler pattern or agent is told that stands in for one that failed."""
+    work = finished_work(outcomes)
+    if not work:
+        return task
     return f"""{task}
 
 This part of the work is done already. Build on it:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.plan import Assignment
 from pyagent_patterns.result import Outcome
+from pyagent_patterns.standing_in import finished_work
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.hostile import free_tag
 
@@ -71,13 +72,7 @@ You build on what was done before:
 
 def synthesis(task: str, outcomes: Sequence[Outcome]) -> str:
     """The task, every outcome with its worker, and what is missing and why."""
-    tag = free_tag(outcome.output or "" for outcome in outcomes)
-    done = "\n\n".join(
-        f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
-        f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</{tag}>"
-        for outcome in outcomes
-        if outcome.output is not None
-    )
+    done = finished_work(outcomes)
     lost = "\n".join(
         f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
         for outcome in outcomes

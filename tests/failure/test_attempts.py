@@ -70,6 +70,17 @@ async def test_what_a_retry_cannot_help_goes_to_the_next_model_at_once() -> None
     assert [call.status for call in result.calls] == ["failed", "ok"]
 
 
+async def test_a_backup_stands_behind_a_function_of_the_applications_own_too() -> None:
+    async def broken(messages: object) -> str:
+        raise ValueError("a bug")
+
+    result = await Solo(Agent("a", [broken, ScriptedLLM(["here"])])).run("hello")
+    assert [(call.status, call.error) for call in result.calls] == [
+        ("failed", "ValueError"),
+        ("ok", None),
+    ]
+
+
 async def test_when_no_model_answers_the_error_is_of_the_last() -> None:
     first = ScriptedLLM([overloaded()], model="first")
     last = ScriptedLLM([AuthenticationError("bad key", provider="p", model="last")], model="last")
