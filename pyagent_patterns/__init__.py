@@ -1,25 +1,67 @@
 """Orchestration patterns whose every call is seen, priced and recorded."""
 
-from .base import Agent, Budget, Outcome, Pattern, Result, RetryPolicy, Timeouts
+from .base import Agent, Budget, Member, Outcome, Pattern, Result, RetryPolicy, Timeouts
 from .errors import (
     AgentError,
     BudgetError,
     BudgetExceeded,
+    DeclinedError,
     PlanError,
     PyAgentError,
+    RouteError,
     RunAborted,
     RunTimeoutError,
+    StageError,
     WorkersFailedError,
 )
-from .orchestration import OrchestratorWorkers
+from .orchestration import (
+    EmbeddingClassifier,
+    Hierarchical,
+    Loop,
+    OrchestratorWorkers,
+    Parallel,
+    Pipeline,
+    Prompts,
+    Review,
+    Route,
+    Router,
+    Team,
+    Verdict,
+    loop,
+    parallel,
+)
+from .people import Decision, Wanted, ask_human
+from .plan import NewAgent
+from .tools import Tool, ToolError, tool
 from .traffic import Breaker, RateLimit, Traffic
 
 __all__ = [
     "Agent",
     "OrchestratorWorkers",
+    "Pipeline",
+    "Router",
+    "Route",
+    "EmbeddingClassifier",
+    "Hierarchical",
+    "Team",
+    "Parallel",
+    "parallel",
+    "Loop",
+    "loop",
+    "Review",
+    "Verdict",
+    "Prompts",
+    "NewAgent",
     "Pattern",
+    "Member",
     "Result",
     "Outcome",
+    "Tool",
+    "tool",
+    "ToolError",
+    "ask_human",
+    "Wanted",
+    "Decision",
     "RetryPolicy",
     "Timeouts",
     "Budget",
@@ -30,8 +72,11 @@ __all__ = [
     "AgentError",
     "BudgetExceeded",
     "BudgetError",
+    "DeclinedError",
     "PlanError",
+    "RouteError",
     "RunAborted",
     "RunTimeoutError",
+    "StageError",
     "WorkersFailedError",
 ]

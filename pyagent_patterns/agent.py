@@ -1,22 +1,75 @@
-"""An agent: a name, a model or several, and what it is told about itself."""
+"""An agent: a name, a model or several, what it is told about itself, and what it can use."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import cast
+from decimal import Decimal
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
-from pyagent_providers.base import LLM, LLMLike, Message, OutputSchema, Sampling, as_llm
+from pyagent_providers.base import (
+    LLM,
+    CallableLLM,
+    Completion,
+    LLMLike,
+    Message,
+    OutputSchema,
+    Sampling,
+    Usage,
+    as_llm,
+)
+from pyagent_providers.pricing import ModelPrice
 from pyagent_providers.types import JSONObject
 
+from .people import AskHuman
 from .policy import OnError, check_on_error
 from .retry import RetryPolicy
 from .timeouts import Timeouts
+from .tools import Tool, Toolset, as_tool, check_tool_name
 
 _PURPOSE_LENGTH = 240
+
+
+@runtime_checkable
+class Member(Protocol):
+    """Who can be given work in a run: an `Agent`, or a `Pattern` with members of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def purpose(self) -> str:
+        """What a planner is told it is for, on one line."""
+        ...
+
+    @property
+    def agents(self) -> Sequence[Agent]:
+        """Every agent that it may ask, itself included."""
+        ...
+
+
+class MemberTool:
+    """An agent or a pattern as a tool of another: it is given a task, and its answer comes back."""
+
+    __slots__ = ("description", "member", "name")
+
+    def __init__(self, member: Member, *, name: str | None, description: str | None) -> None:
+        self.member = member
+        self.name = check_tool_name(name or "_".join(member.name.split()))
+        self.description = description or member.purpose
+
+    def __repr__(self) -> str:
+        return f"{self.member!r}.as_tool({self.name!r})"
+
+
+AsyncFunction: TypeAlias = Callable[[str], Awaitable[str]]
+MemberLike: TypeAlias = "Member | AsyncFunction"
+AgentTool: TypeAlias = "Tool | MemberTool | AskHuman"
+ToolLike: TypeAlias = "AgentTool | Callable[..., object]"
 
 
 class Agent:
@@ -32,16 +85,20 @@ class Agent:
     `output_schema`, a JSON Schema, constrains its answers where the pattern does not; if it has a
     number `confidence`, from 0 to 1, that is in the outcome. `stream` asks for the answer in
     pieces, each told as a `TextDelta` event. `retry`, `timeouts` and `on_error` are for this agent
-    in place of the pattern's (see `pyagent_patterns.policy`). `fallback` is asked when this agent
-    gets no answer.
+    in place of the pattern's (see `pyagent_patterns.policy`). `fallback`, an agent or a pattern,
+    is asked when this agent gets no answer.
 
-    Raises ValueError for a name that is empty, not printable or padded, TypeError for an `llm`
-    or a `fallback` that is not one.
+    `tools` are what it can use: typed functions, `Tool`s, and other agents or patterns
+    `.as_tool()`; `mcp` are toolsets, such as MCP servers. It is asked, its tools are called, and it
+    is told what came of that, at most `max_steps` times.
+
+    Raises ValueError for a name that is empty, not printable or padded, and for two tools of one
+    name, TypeError for an `llm`, a `fallback` or a tool that is not one.
     """
 
-    __slots__ = ("as_recorded", "description", "fallback", "fingerprint", "llms", "name",
-                 "on_error", "output_schema", "retry", "sampling", "stream", "system_prompt",
-                 "timeouts")  # fmt: skip
+    __slots__ = ("as_recorded", "description", "fallback", "fingerprint", "llms", "max_steps",
+                 "name", "on_error", "output_schema", "retry", "sampling", "stream",
+                 "system_prompt", "timeouts", "tools", "toolsets")  # fmt: skip
 
     def __init__(
         self,
@@ -60,7 +117,10 @@ class Agent:
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         on_error: OnError | None = None,
-        fallback: Agent | None = None,
+        fallback: Member | None = None,
+        tools: Sequence[ToolLike] = (),
+        mcp: Sequence[Toolset] = (),
+        max_steps: int = 10,
     ) -> None:
         self.name = _checked_name(name)
         self.llms = _checked_llms(name, llm)
@@ -82,9 +142,19 @@ class Agent:
         if on_error is not None:
             check_on_error(f"agent {name!r}: on_error", on_error)
         self.on_error: OnError | None = on_error
-        if fallback is not None and not isinstance(fallback, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"agent {name!r}: fallback must be an Agent; got {fallback!r}")
+        if fallback is not None and not isinstance(fallback, Member):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"agent {name!r}: fallback must be an Agent or a Pattern; got {fallback!r}"
+            )
         self.fallback = fallback
+        self.tools = _checked_tools(name, tools)
+        self.toolsets = tuple(mcp)
+        for toolset in self.toolsets:
+            if not isinstance(toolset, Toolset):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"agent {name!r}: mcp must have toolsets; got {toolset!r}")
+        if max_steps < 1:
+            raise ValueError(f"agent {name!r}: max_steps must be at least 1; got {max_steps!r}")
+        self.max_steps = max_steps
         self._identify()
 
     def __repr__(self) -> str:
@@ -98,8 +168,19 @@ class Agent:
     @property
     def purpose(self) -> str:
         """What a planner is told this agent is for, on one line."""
-        words = " ".join((self.description or self.system_prompt).split())
-        return words if len(words) <= _PURPOSE_LENGTH else words[: _PURPOSE_LENGTH - 1] + "…"
+        return on_one_line(self.description or self.system_prompt)
+
+    @property
+    def agents(self) -> Sequence[Agent]:
+        """This agent, and every other that it may hand work to."""
+        others = [tool.member for tool in self.tools if isinstance(tool, MemberTool)]
+        if self.fallback is not None:
+            others.append(self.fallback)
+        return (self, *all_agents(others))
+
+    @property
+    def uses_tools(self) -> bool:
+        return bool(self.tools or self.toolsets)
 
     def messages(self, prompt: str) -> tuple[Message, ...]:
         """The conversation that asks this agent `prompt`."""
@@ -108,12 +189,17 @@ class Agent:
             return (question,)
         return (Message("system", self.system_prompt), question)
 
+    def as_tool(self, name: str | None = None, description: str | None = None) -> MemberTool:
+        """This agent as a tool of others."""
+        return MemberTool(self, name=name, description=description)
+
     def with_system_prompt(self, system_prompt: str) -> Agent:
-        """The same agent and fallback in another role, which no `output_schema` constrains."""
+        """The same agent and fallback in another role: without tools and `output_schema`."""
         other = copy.copy(self)
         other.system_prompt = _checked_text(self.name, "system_prompt", system_prompt)
         other.output_schema = None
-        if self.fallback is not None:
+        other.tools, other.toolsets = (), ()
+        if isinstance(self.fallback, Agent):
             other.fallback = self.fallback.with_system_prompt(system_prompt)
         other._identify()
         return other
@@ -133,6 +219,65 @@ class Agent:
             "sampling": sampling,
             "system_prompt": self.system_prompt,
         }
+
+
+def as_member(argument: str, value: object) -> Member:
+    """The agent or pattern itself; an async function `(prompt) -> str` as an agent that is free.
+
+    Raises TypeError, saying what would be accepted, for anything else.
+    """
+    if isinstance(value, Agent) or (isinstance(value, Member) and not isinstance(value, type)):
+        return value
+    if inspect.iscoroutinefunction(value):
+        function = cast(AsyncFunction, value)
+        return Agent(
+            function.__name__, _Function(function), description=inspect.getdoc(value) or ""
+        )
+    raise TypeError(
+        f"{argument} must be an Agent, a Pattern or an async function (prompt) -> str; "
+        f"got {value!r}"
+    )
+
+
+def all_agents(members: Iterable[Member]) -> tuple[Agent, ...]:
+    """Every agent that these may ask, each once, in order."""
+    found = {id(agent): agent for member in members for agent in member.agents}
+    return tuple(found.values())
+
+
+def on_one_line(text: str) -> str:
+    """As much of a text as a planner is told of a member."""
+    words = " ".join(text.split())
+    return words if len(words) <= _PURPOSE_LENGTH else words[: _PURPOSE_LENGTH - 1] + "…"
+
+
+class _Function(CallableLLM):
+    """The application's own function in an agent's place. It is no model, and costs nothing."""
+
+    def __init__(self, function: AsyncFunction) -> None:
+        async def answer(messages: Sequence[Message]) -> Completion:
+            text = await function(messages[-1].content)
+            return Completion(
+                text=text, usage=Usage(), finish_reason="stop", reported_usd=Decimal(0)
+            )
+
+        answer.__name__ = function.__name__
+        super().__init__(answer)
+        self.price = ModelPrice(input=0, output=0)
+
+
+def _checked_tools(agent: str, tools: Sequence[ToolLike]) -> tuple[AgentTool, ...]:
+    try:
+        found = [
+            tool if isinstance(tool, MemberTool | AskHuman) else as_tool(tool) for tool in tools
+        ]
+    except TypeError as error:
+        raise TypeError(f"agent {agent!r}: {error}") from error
+    names = [tool.name for tool in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"agent {agent!r} has two tools named {name!r}; a call names one")
+    return tuple(found)
 
 
 def _checked_llms(agent: str, value: LLMLike | Sequence[LLMLike]) -> tuple[LLM, ...]:

@@ -20,15 +20,15 @@ from .purse import Purse, Refused
 from .question import Question, Reply
 from .telemetry import AgentLabels, AgentSpan, count, count_rejection
 
-Labels = dict[tuple[Agent, Phase], AgentLabels]
+Labels = dict[tuple[str, Agent, Phase], AgentLabels]
 
 
 def labels_of(question: Question, known: Labels) -> AgentLabels:
     """The telemetry labels of the question's agent, worked out once for each pattern."""
-    labels = known.get((question.agent, question.phase))
+    its = (question.pattern, question.agent, question.phase)
+    labels = known.get(its)
     if labels is None:
-        labels = AgentLabels(question.pattern, question.agent, question.phase)
-        known[question.agent, question.phase] = labels
+        labels = known[its] = AgentLabels(*its)
     return labels
 
 
@@ -59,9 +59,12 @@ class Asking:
         a cancellation goes through, its attempt in the ledger.
         """
         try:
-            with agent_span(self._question, self._labels, replayed=False) as span:
-                span.calls = self._attempts.calls
+            if self._question.part:
                 self.reply = await self._answer()
+            else:
+                with agent_span(self._question, self._labels, replayed=False) as span:
+                    span.calls = self._attempts.calls
+                    self.reply = await self._answer()
         except AgentError as error:
             self.error = error
             self.reply = Reply(None, error.reason, error.kind, tuple(self._attempts.calls))
@@ -84,7 +87,8 @@ class Asking:
         except Exception as failure:
             too_late = limit is not None and limit.expired()
             raise self._error(failure, too_late=too_late) from failure
-        return Reply(completion.text, None, None, tuple(self._attempts.calls))
+        calls = tuple(self._attempts.calls)
+        return Reply(completion.text, None, None, calls, completion.tool_calls)
 
     def _error(self, failure: Exception, *, too_late: bool) -> AgentError:
         agent, calls = self._question.agent, self._attempts.calls

@@ -35,11 +35,13 @@ class Watch:
     """Who is told while a question is asked.
 
     `attempt` is told of each attempt as it ends, with the seconds until the next, None without
-    one; `text` of each piece of a streamed answer.
+    one; `text` of each piece of a streamed answer. `streams`: it wants all in pieces that is to
+    be read.
     """
 
     attempt: OnAttempt = lambda call, retry_in: None
     text: OnText | None = None
+    streams: bool = False
 
 
 NOBODY = Watch()
@@ -58,7 +60,7 @@ class Attempts:
         self._traffic = policy.traffic
         self._purse = purse
         self._watch = watch
-        self._messages = agent.messages(question.prompt)
+        self._messages = question.messages
         self.calls: list[CallRecord] = []
 
     async def answer(self) -> Completion:
@@ -106,7 +108,7 @@ class Attempts:
         started_at, clock = time.time(), time.perf_counter()
         try:
             completion = await self._send(llm)
-            if not completion.text.strip():
+            if not (completion.text.strip() or completion.tool_calls):
                 raise EmptyAnswerError(
                     "the answer has no text", provider=llm.provider, model=llm.model
                 )
@@ -126,8 +128,12 @@ class Attempts:
     async def _reserve(self, llm: LLM) -> Reservation | None:
         if self._purse is None:
             return None
+        question = self._question
         quote = llm.quote(
-            self._messages, schema=self._question.schema, sampling=self._question.agent.sampling
+            self._messages,
+            schema=question.schema,
+            tools=question.tools,
+            sampling=question.agent.sampling,
         )
         return await self._purse.reserve(llm, quote, closing=self._question.closing)
 
@@ -150,14 +156,15 @@ class Attempts:
 
     async def _send(self, llm: LLM) -> Completion:
         question, timeout = self._question, self._call_timeout()
-        schema, sampling = question.schema, question.agent.sampling
-        if not question.agent.stream:
+        schema, tools, sampling = question.schema, question.tools, question.agent.sampling
+        if not (question.agent.stream or (self._watch.streams and question.phase != "plan")):
             return await llm.complete(
-                self._messages, schema=schema, sampling=sampling, timeout=timeout
+                self._messages, schema=schema, tools=tools, sampling=sampling, timeout=timeout
             )
         answer = llm.stream(
             self._messages,
             schema=schema,
+            tools=tools,
             sampling=sampling,
             timeout=timeout,
             idle_timeout=self.timeouts.idle,
@@ -214,6 +221,7 @@ class Attempts:
             attempt=len(self.calls) + 1,
             phase=question.phase,
             agent=question.agent.name,
+            path=question.path,
             task_id=question.task_id,
             provider=llm.provider,
             requested_model=llm.model,

@@ -6,89 +6,149 @@ import asyncio
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from os import PathLike
-from typing import ClassVar, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-from .agent import Agent
+from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .asking import Labels
 from .budget import Budget
+from .door import Run
 from .errors import (
     AgentError,
+    DeclinedError,
     InputChanged,
     JournalError,
+    NobodyToAskError,
+    PatternError,
     PlanError,
+    RouteError,
     RunAborted,
     RunSuspended,
     RunTimeoutError,
+    StageError,
     WorkersFailedError,
 )
-from .events import Observer
+from .estimate import Past
+from .events import Event, Observer, RunDone, RunStarted
+from .form import Form, OutputType, Unfit, as_json
 from .funding import closing_of, purse_of
 from .journal import Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
+from .people import GATES, AskHuman, Gate, Human, ask_at_terminal, at_terminal
 from .policy import OnError, Policy
 from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
-from .run import Run, RunContext
+from .run import Inner, RunContext
 from .standing_in import hand_over
 from .telemetry import PatternSpan
-from .timeouts import NO_TIMEOUTS, Timeouts
-from .traffic import SHARED, Traffic
+from .timeouts import Timeouts
+from .tools import Tool
+from .toolsets import OpenToolsets
+from .traffic import Traffic
 
-__all__ = ["Agent", "Budget", "Outcome", "Pattern", "Policies", "Result", "RetryPolicy", "Timeouts"]
+__all__ = ["Agent", "Budget", "How", "Member", "Options", "Outcome", "Pattern", "Policies",
+           "Result", "RetryPolicy", "Timeouts"]  # fmt: skip
+
+
+class How(TypedDict, total=False):
+    """How a run is to go; see `Pattern.run`."""
+
+    inputs: object
+    on_event: Observer | None
+    run_id: str | None
+    durable: str | PathLike[str] | Store | None
+    budget: Budget | None
+    human: Human | None
 
 
 class Policies(TypedDict, total=False):
-    """What every pattern can be told about failure, time and money.
+    """What every pattern can be told of failure, time, money, people and its answer.
 
     `retry`, `timeouts` and `on_error` hold for agents without their own: see
     `pyagent_patterns.policy`. `budget` holds in every run, beside one that `run` is given.
     `degrade_to` are simpler patterns or single agents, tried in turn when a run fails: they are
-    given the task and all work that is done. Of a pattern that stands in its own budget holds too;
-    the other policies are the run's. `traffic` has the rate limits and circuit breakers;
-    all patterns share one unless they are given their own.
+    given the task and all work that is done. `traffic` has the rate limits and circuit breakers;
+    all patterns share one unless they are given their own. Within another pattern's run, what is
+    not said here is as it is there; time limits of a run are its own.
+
+    `approve` are the gates at which a person is asked (see `pyagent_patterns.people`): the "plan",
+    before any of it runs; "tools", each call of an unsafe tool, also in patterns within; the
+    "answer".
+
+    `output_type`, a type that pydantic knows or a JSON Schema, is what the answer must be; it is
+    then `result.data`. An answer that is not is sent back once. `inputs` is what `run(inputs=)`
+    must be.
     """
 
     retry: RetryPolicy | None
     timeouts: Timeouts | None
-    on_error: OnError
+    on_error: OnError | None
     budget: Budget | None
     degrade_to: Sequence[Agent | Pattern]
     traffic: Traffic | None
+    approve: Sequence[Gate]
+    output_type: OutputType | None
+    inputs: OutputType | None
+
+
+class Options(Policies, total=False):
+    """What every pattern can be told.
+
+    `name` and `description` say what it is where it works within another pattern; the description
+    is what a planner is told of it.
+    """
+
+    name: str | None
+    description: str
 
 
 class Pattern(ABC):
     """A way for agents to work together. Immutable; any number of runs may go on at once.
 
-    A subclass sets `name`, gives its `agents`, and writes `_execute`: what is asked of whom, in
+    A subclass sets `name`, gives its `members`, and writes `_execute`: what is asked of whom, in
     which order. It must be a function of its inputs and the answers alone, so that a run can be
     replayed: no clock, no randomness, no state on `self`.
     """
 
-    name: ClassVar[str]
+    name: str
 
-    def __init__(self, **policies: Unpack[Policies]) -> None:
-        self.policy = Policy(
-            retry=policies.get("retry") or RetryPolicy(),
-            timeouts=policies.get("timeouts") or NO_TIMEOUTS,
-            on_error=policies.get("on_error", "partial"),
-            traffic=policies.get("traffic") or SHARED,
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self.name = options.get("name") or type(self).name
+        self.description = options.get("description", "")
+        self._own_policy = partial(
+            Policy.within,
+            retry=options.get("retry"),
+            timeouts=options.get("timeouts"),
+            on_error=options.get("on_error"),
+            traffic=options.get("traffic"),
         )
-        self.budget = policies.get("budget")
-        self.degrade_to = tuple(policies.get("degrade_to", ()))
+        self.policy = self._own_policy(Policy())
+        self.budget = options.get("budget")
+        self.degrade_to = tuple(options.get("degrade_to", ()))
         for stand_in in self.degrade_to:
             if not isinstance(stand_in, Agent | Pattern):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"degrade_to must have Agents and Patterns; got {stand_in!r}")
+        self.approve = frozenset(options.get("approve", ()))
+        if unknown := self.approve - set(GATES):
+            raise ValueError(f"approve must be of {', '.join(GATES)}; got {sorted(unknown)}")
+        output_type, inputs = options.get("output_type"), options.get("inputs")
+        self.form = None if output_type is None else Form(output_type)
+        self.inputs = None if inputs is None else Form(inputs)
         # Of the agents, not of any run: worked out once, on first use.
         self._labels: Labels = {}
+        self._past = Past()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
 
     @property
     @abstractmethod
-    def agents(self) -> Sequence[Agent]:
-        """Every agent the pattern may ask, in the order in which it first does.
+    def members(self) -> Sequence[Member]:
+        """Every agent or pattern that this one may ask, in the order in which it first does.
 
         The last is taken to write the answer: a budget keeps enough for it.
         """
@@ -97,17 +157,40 @@ class Pattern(ABC):
     async def _execute(self, ctx: RunContext, task: str) -> str:
         """The pattern itself: from the task to the final answer."""
 
+    @property
+    def kind(self) -> str:
+        """Which pattern this is, whatever its name."""
+        return type(self).name
+
+    @property
+    def purpose(self) -> str:
+        """What a planner is told this is for, on one line."""
+        return on_one_line(self.description)
+
+    @property
+    def agents(self) -> Sequence[Agent]:
+        """Every agent that a run may ask: of its members, their fallbacks, and who stands in."""
+        return all_agents([*self.members, *self.degrade_to])
+
+    def as_tool(self, name: str | None = None, description: str | None = None) -> MemberTool:
+        """This pattern as a tool of agents."""
+        return MemberTool(self, name=name, description=description)
+
     async def run(
         self,
         task: str,
         *,
+        inputs: object = None,
         on_event: Observer | None = None,
         run_id: str | None = None,
         durable: str | PathLike[str] | Store | None = None,
         budget: Budget | None = None,
+        human: Human | None = None,
     ) -> Result:
         """Do the task. Cancelling this cancels every call in flight.
 
+        `inputs` is what the task is about, as a value; it is checked against the pattern's own
+        `inputs`, and told after the task.
         `on_event` is called with each event of the run (see `pyagent_patterns.events`).
         `durable` keeps the run: the path of a journal file, such as `"runs.db"`, or a `Runs`
         that has it open. Every answer is then on disk before it is used, and running again with
@@ -115,64 +198,188 @@ class Pattern(ABC):
         call again. Without it nothing is written anywhere.
         `budget` limits what is spent, beside the pattern's own. A run that is gone on with and is
         given none has the one it was begun with.
+        `human` decides at gates and answers agents' questions (see `pyagent_patterns.people`).
 
-        Raises TypeError or ValueError for a task that is not one, ConfigurationError for an
-        agent whose model cannot be called, and BudgetError for a budget that cannot hold, before
-        anything is spent; BudgetExceeded when the budget has no room for an answer, RunAborted
-        and RunTimeoutError where the policies say so. Every exception that ends
-        a run, a cancellation included, carries `.result`: all that did finish. A run with a store
-        may also raise `RunSuspended`, `RunBusyError` and `JournalError`.
+        Raises TypeError or ValueError for a task or inputs that are none, ConfigurationError for
+        an agent whose model cannot be called, BudgetError for a budget that cannot hold, and
+        NobodyToAskError, before anything is spent; BudgetExceeded when the budget has no room for
+        an answer, RunAborted and RunTimeoutError where the policies say so. Every exception that
+        ends a run, a cancellation included, carries `.result`: all that did finish. A run with a
+        store may also raise `RunSuspended`, `RunBusyError` and `JournalError`.
         """
-        _check_task(task)
-        for agent in self.everybody:
-            for llm in agent.llms:
-                llm.check()
-        run_id = run_id or uuid.uuid4().hex
-        observers = [on_event] if on_event else []
-        if logger.isEnabledFor(logging.INFO):
-            observers.append(log_event)
-        with PatternSpan(self.name, run_id) as span, _opened(durable) as store:
-            record = RunRecord(run_id=run_id, pattern=self.name, observers=observers, span=span)
-            try:
-                result = await self._carry_out(task, record, span, store, budget)
-            except BaseException as error:
-                partial = record.result(None)
-                span.finished(partial)
-                with suppress(AttributeError):  # an exception type with slots
-                    error.result = partial  # pyright: ignore[reportAttributeAccessIssue]
-                raise
-            span.finished(result)
-            return result
+        return await self._run(
+            self._whole(task, inputs), on_event, run_id, durable, budget, human, streams=False
+        )
 
-    def run_sync(
-        self,
-        task: str,
-        *,
-        on_event: Observer | None = None,
-        run_id: str | None = None,
-        durable: str | PathLike[str] | Store | None = None,
-        budget: Budget | None = None,
-    ) -> Result:
+    def run_sync(self, task: str, **how: Unpack[How]) -> Result:
         """`run`, for code that is not async.
 
         Raises RuntimeError where an event loop is running; there, await `run`.
         """
         if _loop_is_running():
             raise RuntimeError("an event loop is running here: await run() instead of run_sync()")
-        return asyncio.run(
-            self.run(task, on_event=on_event, run_id=run_id, durable=durable, budget=budget)
+        return asyncio.run(self.run(task, **how))
+
+    async def stream(self, task: str, **how: Unpack[How]) -> AsyncGenerator[Event]:
+        """Do the task, as by `run`; yields every event of the run, the last a `RunDone`.
+
+        Answers come in pieces, as `TextDelta` events, wherever a model can. Closing the generator
+        before its end cancels the run. What `run` raises is raised when the events are read.
+        """
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        on_event = how.get("on_event")
+
+        def observe(event: Event) -> None:
+            events.put_nowait(event)
+            if on_event is not None:
+                on_event(event)
+
+        running = asyncio.create_task(
+            self._run(
+                self._whole(task, how.get("inputs")),
+                observe,
+                how.get("run_id"),
+                how.get("durable"),
+                how.get("budget"),
+                how.get("human"),
+                streams=True,
+            )
         )
+        running.add_done_callback(lambda done: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            result = await running
+            yield RunDone(run_id=result.run_id, result=result)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # it has been raised, or nobody reads on
+
+    def policy_at(self, path: str) -> Policy:
+        """What is said about failure where an agent of that path is asked."""
+        policy, members = self.policy, self.members
+        for name in path.split("/")[:-1]:
+            inner = next((m for m in members if isinstance(m, Pattern) and m.name == name), None)
+            if inner is None:
+                break
+            policy, members = inner._own_policy(policy), inner.members
+        return policy
+
+    async def answer_within(self, scope: RunContext, task: str, *, answers: bool) -> str:
+        """Do a task as a member of another pattern's run, in a scope of that run.
+
+        Raises AgentError when it comes to nothing.
+        """
+        record, last = scope.record, _last(self.members)
+        with PatternSpan(self.kind, record.run_id, name=self.name, task_id=scope.task_id) as span:
+            inner = Inner(
+                pattern=self.kind,
+                name=self.name,
+                policy=self._own_policy,
+                labels=self._labels,
+                past=self._past,
+                last=last,
+                budget=self.budget,
+                closing=closing_of(_writer(last), task),
+                gates=self.approve,
+                answers=answers,
+            )
+            ctx = scope.inside(inner, span)
+            try:
+                answer = await self._in_time(ctx, task)
+            except AgentError:
+                raise
+            except _CAME_TO_NOTHING as error:
+                raise PatternError(self.name, self.kind, error) from error
+            finally:
+                span.finished(ctx.record.result(None))
+            return answer
+
+    async def _run(
+        self,
+        task: str,
+        on_event: Observer | None,
+        run_id: str | None,
+        durable: str | PathLike[str] | Store | None,
+        budget: Budget | None,
+        human: Human | None,
+        *,
+        streams: bool,
+    ) -> Result:
+        agents = self.agents
+        for agent in agents:
+            for llm in agent.llms:
+                llm.check()
+        human = human or self._who_is_asked(agents, durable)
+        run_id = run_id or uuid.uuid4().hex
+        observers = [on_event] if on_event else []
+        if logger.isEnabledFor(logging.INFO):
+            observers.append(log_event)
+        with PatternSpan(self.kind, run_id, name=self.name) as span, _opened(durable) as store:
+            record = RunRecord(run_id=run_id, pattern=self.kind, observers=observers, span=span)
+            try:
+                async with OpenToolsets() as toolsets:
+                    run = partial(
+                        Run,
+                        record=record,
+                        policy=self.policy,
+                        labels=self._labels,
+                        past=self._past,
+                        agents=agents,
+                        toolsets=toolsets,
+                        last=_last(self.members),
+                        form=self.form,
+                        gates=self.approve,
+                        human=human,
+                        streams=streams,
+                    )
+                    result = await self._carry_out(task, record, span, store, budget, agents, run)
+            except BaseException as error:
+                partly = record.result(None)
+                span.finished(partly)
+                with suppress(AttributeError):  # an exception type with slots
+                    error.result = partly  # pyright: ignore[reportAttributeAccessIssue]
+                raise
+            span.finished(result)
+            return result
+
+    def _whole(self, task: str, inputs: object) -> str:
+        """The task with what it is about. Raises TypeError or ValueError for what is neither."""
+        _check_task(task)
+        if inputs is None:
+            if self.inputs is not None:
+                raise TypeError("this pattern takes inputs; pass run(task, inputs=...)")
+            return task
+        if self.inputs is not None:
+            try:
+                inputs = self.inputs.check(inputs)
+            except Unfit as unfit:
+                raise ValueError(f"inputs do not fit: {unfit}") from unfit
+        return f"{task}\n\n<inputs>\n{as_json(inputs)}\n</inputs>"
+
+    def _who_is_asked(
+        self, agents: Sequence[Agent], durable: str | PathLike[str] | Store | None
+    ) -> Human | None:
+        """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
+        if durable is not None:
+            return None
+        if at_terminal():
+            return ask_at_terminal
+        if self.asks_people:
+            raise NobodyToAskError(f"{self.name!r} has gates (approve=)")
+        for agent in agents:
+            for tool in agent.tools:
+                if isinstance(tool, AskHuman) or (isinstance(tool, Tool) and tool.approve):
+                    raise NobodyToAskError(f"agent {agent.name!r} has the tool {tool.name!r}")
+        return None
 
     @property
-    def everybody(self) -> Sequence[Agent]:
-        """Every agent that a run may ask: the pattern's, their fallbacks, and who stands in."""
-        agents = list(self.agents)
-        for stand_in in self.degrade_to:
-            agents += stand_in.everybody if isinstance(stand_in, Pattern) else [stand_in]
-        for agent in agents:  # it grows meanwhile
-            if agent.fallback is not None:
-                agents.append(agent.fallback)
-        return agents
+    def asks_people(self) -> bool:
+        """Whether this pattern, or one within, has a gate."""
+        inner = [m for m in (*self.members, *self.degrade_to) if isinstance(m, Pattern)]
+        return bool(self.approve) or any(pattern.asks_people for pattern in inner)
 
     async def _carry_out(
         self,
@@ -181,12 +388,14 @@ class Pattern(ABC):
         span: PatternSpan,
         store: Store,
         budget: Budget | None,
+        agents: Sequence[Agent],
+        run: Callable[..., Run],
     ) -> Result:
         """Execute the pattern on a journal, and tell that how it ended."""
         journal = await store.open(
             RunStart(
                 run_id=record.run_id,
-                pattern=self.name,
+                pattern=self.kind,
                 task=task,
                 team=self,
                 traceparent=span.traceparent,
@@ -195,17 +404,19 @@ class Pattern(ABC):
         record.goes_on(journal.execution)
         if journal.first_traceparent is not None:
             span.goes_on_from(journal.first_traceparent)
-        run = Run(
-            record=record,
-            journal=journal,
-            policy=self.policy,
-            labels=self._labels,
-            last=_last(self.agents),
-        )
         try:
             budgets = [self.budget] if self.budget else []
-            purse = await purse_of(budgets, budget, journal, task, run.last, self.everybody)
-            ctx = RunContext(run, purse=purse)
+            last = _writer(_last(self.members))
+            purse = await purse_of(budgets, budget, journal, task, last, agents)
+            ctx = RunContext(run(journal=journal), purse=purse)
+            record.tell(
+                RunStarted(
+                    run_id=record.run_id,
+                    pattern=self.kind,
+                    task=task,
+                    execution=journal.execution,
+                )
+            )
             result = record.result(await self._in_time(ctx, task))
             await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
@@ -221,7 +432,7 @@ class Pattern(ABC):
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await self._answer(ctx, task)
+                return await self._approved(ctx, await self._answer(ctx, task))
         except TimeoutError as error:
             if seconds is None or not limit.expired():
                 raise
@@ -237,12 +448,7 @@ class Pattern(ABC):
             scope = ctx.child(f"degraded-{n}")
             given = hand_over(task, ctx.record.all_outcomes)
             try:
-                if isinstance(stand_in, Agent):
-                    answer = await scope.ask(stand_in, given, phase="synthesis")
-                else:
-                    closing = closing_of(_last(stand_in.agents), given)
-                    scope = scope.for_pattern(stand_in.budget, closing)
-                    answer = await stand_in._execute(scope, given)
+                answer = await scope.ask(stand_in, given, phase="synthesis", answers=True)
             except _FAILURES:
                 continue
             ctx.record.degraded(stand_in.name)
@@ -252,14 +458,32 @@ class Pattern(ABC):
             raise refused from failure  # what it came of
         raise failure
 
+    async def _approved(self, ctx: RunContext, answer: str) -> str:
+        """The answer as a person lets it through."""
+        if not ctx.gated("answer"):
+            return answer
+        text = f"The answer of {self.name}:\n\n{answer}"
+        decision = await ctx.child("approval").consult("answer", self.name, text, {"text": answer})
+        if not decision.approved:
+            raise DeclinedError("answer", self.name, decision.reason, answer)
+        return decision.value if isinstance(decision.value, str) else answer
+
 
 # What ends a run from within, and a simpler pattern or agent may do better at.
-_FAILURES = (AgentError, PlanError, WorkersFailedError, RunAborted)
+_FAILURES = (AgentError, PlanError, WorkersFailedError, StageError, RunAborted, RouteError)
+# What of a pattern within another's run is a failure of its own.
+_CAME_TO_NOTHING = (*_FAILURES[1:], RunTimeoutError, DeclinedError)
 
 
-def _last(agents: Sequence[Agent]) -> Agent | None:
-    """Who writes the answer."""
-    return agents[-1] if agents else None
+def _last(members: Sequence[Member]) -> Member | None:
+    return members[-1] if members else None
+
+
+def _writer(member: Member | None) -> Agent | None:
+    """The agent that writes a member's answer."""
+    while isinstance(member, Pattern):
+        member = _last(member.members)
+    return member if isinstance(member, Agent) else None
 
 
 async def _stop(error: BaseException, journal: Journal, record: RunRecord) -> BaseException:

@@ -2,12 +2,19 @@
 
 PyAgentError
 ├── AgentError             an agent got no answer after every attempt
-│   └── BudgetExceeded     the budget has no room for the call that was to be made
+│   ├── BudgetExceeded     the budget has no room for the call that was to be made
+│   ├── AnswerError        the answer does not have the form that was asked for
+│   ├── PatternError       a pattern within the run came to nothing
+│   └── RejectedError      what a stage made did not pass its gate
 ├── BudgetError            a budget that cannot hold, such as for a model without a price
 ├── RunAborted             an agent failed, and the policy is to stop then
 ├── RunTimeoutError        the run took longer than it may
 ├── PlanError              the planner gave no valid plan, also when told what was wrong
 ├── WorkersFailedError     no assignment completed: there is nothing to synthesise
+├── StageError             a stage of a pipeline came to nothing
+├── RouteError             no route fits the task
+├── DeclinedError          a person declined a plan or an answer
+├── NobodyToAskError       a person is to be asked, and the run has no way to
 ├── RunSuspended           the run waits for a signal or a time; nothing runs meanwhile
 ├── InputChanged           a recorded call was made again with another input
 ├── JournalError           the journal cannot be read or written: the run must not go on
@@ -72,6 +79,38 @@ class BudgetExceeded(AgentError):
         super().__init__(message, agent=agent, model=model, kind="budget")
 
 
+class AnswerError(AgentError):
+    """The answer does not have the form that `output_type` asks for, also when told what is wrong.
+
+    `faults` are those of the last answer, `answer` its text as it came.
+    """
+
+    def __init__(self, agent: str, faults: Sequence[str], answer: str) -> None:
+        listed = "\n".join(f"  - {fault}" for fault in faults)
+        message = (
+            "its answer does not have the form asked for, even after it was told what was wrong:\n"
+            f"{listed}\nThe answer it gave:\n{answer}"
+        )
+        super().__init__(message, agent=agent, model="output_type")
+        self.faults = tuple(faults)
+        self.answer = answer
+
+
+class PatternError(AgentError):
+    """A pattern that works within another's run came to nothing. Why is the `__cause__`."""
+
+    def __init__(self, pattern: str, kind: str, cause: Exception) -> None:
+        super().__init__(str(cause), agent=pattern, model=kind)
+
+
+class RejectedError(AgentError):
+    """What a stage made did not pass its gate, also when it was made again. `reasons` say why."""
+
+    def __init__(self, stage: str, reasons: str) -> None:
+        super().__init__(f"it did not pass its review: {reasons}", agent=stage, model="gate")
+        self.reasons = reasons
+
+
 def agent_error(message: str, *, agent: str, model: str, kind: FailureKind) -> AgentError:
     """The error of that kind."""
     if kind == "budget":
@@ -123,6 +162,48 @@ class WorkersFailedError(PyAgentError):
             "\n".join(f"  - {o.id} ({o.worker}) {o.status}: {o.error}" for o in outcomes)
         )
         super().__init__(f"no assignment completed, so there is nothing to answer from:\n{listed}")
+
+
+class StageError(PyAgentError):
+    """A stage of a pipeline came to nothing, and those after it did not run. See `outcome`."""
+
+    def __init__(self, pipeline: str, outcome: Outcome) -> None:
+        super().__init__(
+            shown(f"stage {outcome.worker!r} of {pipeline!r} {outcome.status}: {outcome.error}")
+        )
+        self.outcome = outcome
+
+
+class RouteError(PyAgentError):
+    """The classifier named no route, also when told which there are, and there is no default."""
+
+    def __init__(self, router: str, answer: str, routes: Sequence[str]) -> None:
+        known = ", ".join(repr(route) for route in routes)
+        super().__init__(
+            f"router {router!r} found no route for the task; it has {known}\n"
+            f"The classifier's answer:\n{shown(answer)}"
+        )
+        self.answer = answer
+
+
+class DeclinedError(PyAgentError):
+    """A person declined a `plan` or an `answer`, whose text this is. `reason` is theirs."""
+
+    def __init__(self, what: str, who: str, reason: str, text: str) -> None:
+        why = f": {reason}" if reason else ""
+        super().__init__(shown(f"a person declined the {what} of {who!r}{why}"))
+        self.reason = reason
+        self.text = text
+
+
+class NobodyToAskError(PyAgentError):
+    """A person is to be asked, and the run has no way to. Nothing was spent."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}, and there is nobody to ask: pass human= to run(), a function that decides; "
+            "or durable=, which suspends the run until the decision is sent; or run at a terminal"
+        )
 
 
 class InputChanged(PyAgentError):

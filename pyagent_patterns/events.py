@@ -13,8 +13,19 @@ from typing import TypeAlias
 from pyagent_providers.semconv import Phase
 
 from .ledger import CallRecord
+from .people import Decision, Wanted
 from .plan import Assignment
-from .result import Outcome
+from .result import Outcome, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """A run begins, or goes on: this is its `execution`-th time, from 1."""
+
+    run_id: str
+    pattern: str
+    task: str
+    execution: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +36,7 @@ class StepStarted:
     step: int
     phase: Phase
     agent: str
+    path: str
     model: str
     task_id: str | None
     prompt: str
@@ -32,13 +44,18 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
-    """A piece of the answer of an agent that streams; an attempt after a failure begins anew."""
+    """A piece of the answer of an agent that streams; an attempt after a failure begins anew.
+
+    `closing` if it is of the run's own answer.
+    """
 
     run_id: str
     step: int
     phase: Phase
     agent: str
+    path: str
     task_id: str | None
+    closing: bool
     text: str
 
 
@@ -59,6 +76,7 @@ class StepEnded:
     step: int
     phase: Phase
     agent: str
+    path: str
     model: str
     task_id: str | None
     output: str | None
@@ -69,10 +87,38 @@ class StepEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanAccepted:
-    """The plan is valid and is about to run."""
+class ToolStarted:
+    """An agent calls a tool. `arguments` is the JSON text as the model wrote it."""
 
     run_id: str
+    agent: str
+    path: str
+    task_id: str | None
+    tool: str
+    call_id: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolEnded:
+    """A tool gave an `output`, or an `error` that the model is told."""
+
+    run_id: str
+    agent: str
+    path: str
+    task_id: str | None
+    tool: str
+    call_id: str
+    output: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAccepted:
+    """The plan is valid and is about to run. `path` are the patterns that it is within, if any."""
+
+    run_id: str
+    path: str
     assignments: tuple[Assignment, ...]
 
 
@@ -93,7 +139,54 @@ class OutcomeSettled:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentStarted:
+    """Everything that an assignment depends on is done, and it begins."""
+
+    run_id: str
+    path: str
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalWanted:
+    """The run, or a part of it, waits for a person."""
+
+    run_id: str
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven:
+    """A person has decided."""
+
+    run_id: str
+    wanted: Wanted
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDone:
+    """The run ended with this result. The last event of `Pattern.stream`."""
+
+    run_id: str
+    result: Result
+
+
 Event: TypeAlias = (
-    StepStarted | TextDelta | CallSettled | StepEnded | PlanAccepted | PlanRejected | OutcomeSettled
+    RunStarted
+    | StepStarted
+    | TextDelta
+    | CallSettled
+    | StepEnded
+    | ToolStarted
+    | ToolEnded
+    | PlanAccepted
+    | PlanRejected
+    | AssignmentStarted
+    | OutcomeSettled
+    | ApprovalWanted
+    | ApprovalGiven
+    | RunDone
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -11,7 +11,7 @@ from pyagent_providers.base import Usage
 from pyagent_providers.semconv import Phase
 from pyagent_providers.types import JSONObject, PriceSource
 
-CostKey = Literal["agent", "phase", "model", "provider"]
+CostKey = Literal["agent", "phase", "model", "provider", "path"]
 CallStatus = Literal["ok", "failed", "cancelled"]
 
 
@@ -19,18 +19,20 @@ CallStatus = Literal["ok", "failed", "cancelled"]
 class CallRecord:
     """One attempt at one call: who asked which model, what it used and what it cost.
 
-    `model` is the model that answered (the requested one when none did). `usage` is None when
-    the provider reported none. `cost` is US dollars, None when there is no price for the call.
-    `started_at` is Unix time and `seconds` the duration, both in seconds. `step` numbers the
-    run's questions from 1, `attempt` the tries at one question; `task_id` is the assignment it
-    was made for, if any. `replayed` calls were paid for by an earlier process: they count in
-    this result, but not again in any metric.
+    `model` is the model that answered (the requested one when none did). `usage` is None when the
+    provider reported none. `cost` is US dollars, None when there is no price for the call. `path`
+    are the names of the patterns within the run's that asked, and the agent's, as in
+    "backend/coder". `started_at` is Unix time and `seconds` the duration, both in seconds. `step`
+    numbers the run's questions from 1, `attempt` the tries at one question; `task_id` is the
+    assignment it was made for, if any. `replayed` calls were paid for by an earlier process: they
+    count in this result, but not again in any metric.
     """
 
     step: int
     attempt: int
     phase: Phase
     agent: str
+    path: str = ""
     task_id: str | None = None
     provider: str
     requested_model: str
@@ -54,6 +56,7 @@ class CallRecord:
             "attempt": self.attempt,
             "phase": self.phase,
             "agent": self.agent,
+            "path": self.path,
             "task_id": self.task_id,
             "provider": self.provider,
             "requested_model": self.requested_model,
@@ -74,7 +77,7 @@ class CallRecord:
     @classmethod
     def from_dict(cls, stored: JSONObject) -> CallRecord:
         """The record that `to_dict` wrote."""
-        fields = dict(stored)
+        fields = {"path": stored["agent"], **stored}
         usage = cast("dict[str, int] | None", fields["usage"])
         cost = cast("str | None", fields["cost"])
         fields["usage"] = None if usage is None else Usage(**usage)  # pyright: ignore[reportArgumentType]
@@ -113,7 +116,7 @@ def unpriced(calls: Iterable[CallRecord]) -> int:
 
 
 def cost_by(calls: Iterable[CallRecord], key: CostKey) -> dict[str, Decimal]:
-    """US dollars of what is priced, by agent, phase, model or provider, dearest first."""
+    """US dollars of what is priced, by agent, phase, model, provider or path, dearest first."""
     totals: dict[str, Decimal] = {}
     for call in calls:
         name = str(getattr(call, key))

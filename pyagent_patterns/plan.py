@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
@@ -16,6 +16,7 @@ from pyagent_providers.types import JSONObject
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+_AGENT_NAME = re.compile(r"[\w-](?:[\w -]{0,62}[\w-])?")
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 
 
@@ -55,11 +56,24 @@ class InvalidPlan(ValueError):
         self.text = text
 
 
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """An agent that a planner defines for itself: what it is called, what for, and its prompt."""
+
+    name: str
+    role: str
+    prompt: str
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Assignments in the planner's order, with unique ids, known workers and no cycle."""
+    """Assignments in the planner's order, with unique ids, known workers and no cycle.
+
+    `agents` are those that the planner wants besides.
+    """
 
     assignments: tuple[Assignment, ...]
+    agents: tuple[NewAgent, ...] = ()
 
     def __iter__(self) -> Iterator[Assignment]:
         return iter(self.assignments)
@@ -73,30 +87,51 @@ class Plan:
         return {assignment.id: assignment for assignment in self.assignments}
 
     @classmethod
-    def parse(cls, text: str, workers: Sequence[str]) -> Plan:
+    def parse(
+        cls,
+        text: str,
+        workers: Sequence[str],
+        *,
+        before: Mapping[str, bool] | None = None,
+        max_agents: int = 0,
+        may_be_empty: bool = False,
+    ) -> Plan:
         """Read a plan from the planner's answer.
 
-        The answer is `{"assignments": [{"worker", "subtask", "id"?, "depends_on"?}]}`, bare or
-        in one code fence. A missing id becomes `t1`, `t2`, ... by position. A dependency names
-        an assignment's id, or a worker that has exactly one assignment; the order in which
-        assignments are listed does not matter. Raises `InvalidPlan` with every fault found.
+        The answer is `{"assignments": [{"worker", "subtask", "id"?, "depends_on"?}]}`, bare or in
+        one code fence. A missing id becomes `t1`, `t2`, ... by position. A dependency names an
+        assignment's id, or a worker that has exactly one assignment; the order in which assignments
+        are listed does not matter. One may also depend on an assignment of a plan `before`, if that
+        says of its id that it is finished; none of those ids is free. At most `max_agents` new
+        agents may be defined, as `"agents": [{"name", "role", "prompt"}]`. Raises `InvalidPlan`
+        with every fault found.
         """
         fenced = _FENCE.match(text.strip())
-        items, faults = _read(fenced.group(1) if fenced else text)
+        draft, faults = _read(fenced.group(1) if fenced else text)
         if not faults:
-            assignments, faults = _resolve(items, workers)
+            agents = tuple(draft.agents or ())
+            faults = _faults_in(agents, workers, max_agents)
+            known = [*workers, *(agent.name for agent in agents)]
+            if draft.assignments or not may_be_empty:
+                assignments, more = _resolve(draft.assignments, known, before or {})
+                faults += more
+            else:
+                assignments = ()
             if not faults:
-                return cls(assignments)
+                return cls(assignments, agents)
         raise InvalidPlan(faults, text)
 
     @classmethod
-    def schema(cls, workers: Sequence[str]) -> OutputSchema:
+    def schema(cls, workers: Sequence[str], *, new_agents: bool = False) -> OutputSchema:
         """The JSON Schema of a plan for these workers, within what strict modes accept."""
-        assignment = {
+        worker: JSONObject = {"type": "string"}
+        if not new_agents:
+            worker = {"type": "string", "enum": list(workers)}
+        assignment: JSONObject = {
             "type": "object",
             "properties": {
                 "id": {"type": "string", "description": "a short unique id, such as t1"},
-                "worker": {"type": "string", "enum": list(workers)},
+                "worker": worker,
                 "subtask": {
                     "type": "string",
                     "description": "the worker's full instructions",
@@ -110,13 +145,30 @@ class Plan:
             "required": ["id", "worker", "subtask", "depends_on"],
             "additionalProperties": False,
         }
+        properties: dict[str, JSONObject] = {
+            "assignments": {"type": "array", "items": assignment},
+        }
+        if new_agents:
+            properties["agents"] = {"type": "array", "items": _NEW_AGENT}
         wanted: JSONObject = {
             "type": "object",
-            "properties": {"assignments": {"type": "array", "items": assignment}},
-            "required": ["assignments"],
+            "properties": properties,
+            "required": list(properties),
             "additionalProperties": False,
         }
         return OutputSchema("plan", wanted)
+
+
+_NEW_AGENT: Final[JSONObject] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "short, and not that of a worker"},
+        "role": {"type": "string", "description": "what it is for, in a sentence"},
+        "prompt": {"type": "string", "description": "its system prompt"},
+    },
+    "required": ["name", "role", "prompt"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +184,7 @@ class _Item:
 @dataclass(frozen=True, slots=True)
 class _Draft:
     assignments: list[_Item]
+    agents: list[NewAgent] | None = None
 
 
 @cache
@@ -142,17 +195,19 @@ def _shape() -> TypeAdapter[_Draft]:
     return TypeAdapter(_Draft)
 
 
-def _read(text: str) -> tuple[list[_Item], list[str]]:
-    """The items of the answer, and what is wrong with its form."""
+def _read(text: str) -> tuple[_Draft, list[str]]:
+    """What the answer says, and what is wrong with its form."""
     from pydantic import ValidationError
 
     try:
-        return _shape().validate_json(text, strict=True).assignments, []
+        return _shape().validate_json(text, strict=True), []
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
-        return [], ['the answer is not JSON; answer with {"assignments": [...]} and nothing else']
-    return [], [
+        return _Draft([]), [
+            'the answer is not JSON; answer with {"assignments": [...]} and nothing else'
+        ]
+    return _Draft([]), [
         f"{_path(fault['loc'])}: {fault['msg'][:1].lower()}{fault['msg'][1:]}" for fault in faults
     ]
 
@@ -164,14 +219,34 @@ def _path(location: Sequence[int | str]) -> str:
     return path or "the answer"
 
 
+def _faults_in(agents: Sequence[NewAgent], workers: Sequence[str], at_most: int) -> list[str]:
+    """What is wrong with the agents that a planner defines."""
+    faults: list[str] = []
+    if len(agents) > at_most:
+        faults.append(f"it defines {len(agents)} new agents; at most {at_most} are left to define")
+    names = Counter(agent.name for agent in agents)
+    faults += [f"the agent {name!r} is defined {n} times" for name, n in names.items() if n > 1]
+    for agent in agents:
+        if not _AGENT_NAME.fullmatch(agent.name):
+            faults.append(
+                f"the agent's name {agent.name!r} is not one: up to 64 letters, digits, spaces, "
+                "'_' and '-'"
+            )
+        if agent.name in workers:
+            faults.append(f"the agent {agent.name!r} is there already; use it, or another name")
+        if not agent.prompt.strip():
+            faults.append(f"the agent {agent.name!r} has an empty prompt")
+    return faults
+
+
 def _resolve(
-    items: Sequence[_Item], workers: Sequence[str]
+    items: Sequence[_Item], workers: Sequence[str], before: Mapping[str, bool]
 ) -> tuple[tuple[Assignment, ...], list[str]]:
     """The assignments with every dependency as an id, and what is wrong with them."""
     if not items:
         return (), ["the plan is empty; give at least one assignment"]
-    ids = _ids(items)
-    known_ids = frozenset(ids)
+    ids = _ids(items, before)
+    known_ids = frozenset(ids) | {name for name, finished in before.items() if finished}
     ids_of: dict[str, list[str]] = {}
     for own, item in zip(ids, items, strict=True):
         ids_of.setdefault(item.worker, []).append(own)
@@ -181,6 +256,7 @@ def _resolve(
         for name, count in Counter(ids).items()
         if count > 1
     ]
+    faults += [f"the id {name!r} was used before; give a new one" for name in ids if name in before]
     assignments: list[Assignment] = []
     for own, item in zip(ids, items, strict=True):
         if item.worker not in workers:
@@ -196,14 +272,14 @@ def _resolve(
                 faults.append(f"assignment {own!r}: {fault.args[0]}")
         assignments.append(Assignment(own, item.worker, item.subtask, tuple(dict.fromkeys(needs))))
 
-    if cycle := _cycle({a.id: a.depends_on for a in assignments}):
+    if cycle := _cycle({a.id: [d for d in a.depends_on if d not in before] for a in assignments}):
         faults.append(f"these assignments wait for each other: {' -> '.join(cycle)}")
     return tuple(assignments), faults
 
 
-def _ids(items: Sequence[_Item]) -> list[str]:
+def _ids(items: Sequence[_Item], before: Mapping[str, bool]) -> list[str]:
     """Each item's id; one without takes its position, `t3`, or the next number that is free."""
-    taken = {item.id for item in items}
+    taken = {item.id for item in items} | before.keys()
     ids: list[str] = []
     for position, item in enumerate(items, 1):
         number = position

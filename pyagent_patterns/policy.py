@@ -38,6 +38,22 @@ class Policy:
     def __post_init__(self) -> None:
         check_on_error("on_error", self.on_error)
 
+    def within(
+        self,
+        *,
+        retry: RetryPolicy | None,
+        timeouts: Timeouts | None,
+        on_error: OnError | None,
+        traffic: Traffic | None,
+    ) -> Policy:
+        """This policy, with what a pattern within the run says for itself."""
+        return Policy(
+            retry=retry or self.retry,
+            timeouts=timeouts or self.timeouts,
+            on_error=on_error or self.on_error,
+            traffic=traffic or self.traffic,
+        )
+
 
 def check_on_error(argument: str, value: object) -> None:
     """Raise ValueError if `value` is no `OnError`."""

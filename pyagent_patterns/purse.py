@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
@@ -55,7 +55,8 @@ class Purse:
     """The budgets that hold for a scope of a run: its own and those above, all or none.
 
     `closing` is the call that this purse's own `budgets` keep enough for, if any; `of_scope` says
-    that they are not the whole run's.
+    that they are not the whole run's. `closes` says whether the answer that is written here is the
+    one that those above keep enough for, too.
 
     In one event loop nothing comes between a look and a reservation, so there is no lock.
     """
@@ -67,6 +68,7 @@ class Purse:
         *,
         of_scope: bool = False,
         above: Purse | None = None,
+        closes: bool = True,
     ) -> None:
         """Raises RuntimeError where no event loop is running."""
         now = asyncio.get_running_loop().time()
@@ -75,13 +77,14 @@ class Purse:
         scopes: tuple[_Account, ...] = () if above is None else above._of_scopes
         self._accounts = before + own
         self._of_scopes = scopes + own if of_scope else scopes
+        self._closed = 0 if above is None else above._closed if closes else len(before)
         self._answer = _Answer() if above is None else above._answer
         self._waiting: deque[asyncio.Future[None]] = deque() if above is None else above._waiting
 
     def seconds_left(self, *, closing: bool) -> float | None:
         """Until a call is cut off; the answer has more time than what it is made from."""
         now = asyncio.get_running_loop().time()
-        ends = [account.ends(closing=closing) for account in self._accounts]
+        ends = [account.ends(closing=closes) for account, closes in self._closing(closing)]
         return min((end - now for end in ends if end is not None), default=None)
 
     async def reserve(self, llm: LLM, quote: Quote, *, closing: bool) -> Reservation:
@@ -93,11 +96,12 @@ class Purse:
             left = self.seconds_left(closing=closing)
             if left is not None and left <= 0:
                 raise Refused("max_seconds", "the budget's max_seconds are over")
-            material = 0 if closing else (quote.output_tokens or 0) * _BYTES_PER_TOKEN
+            final = closing and not self._closed  # what else is written becomes part of a prompt
+            material = 0 if final else (quote.output_tokens or 0) * _BYTES_PER_TOKEN
             if self._has_room(llm, quote, material, closing=closing):
                 self._answer.material += material
                 taken = [account.take(llm, quote) for account in self._accounts]
-                return Reservation(self, taken, material, closing=closing)
+                return Reservation(self, taken, material, final=final)
             await self._turn(left)
 
     def settle(self, taken: Sequence[_Amount], call: CallRecord | None, material: int) -> None:
@@ -132,9 +136,9 @@ class Purse:
 
     def _has_room(self, llm: LLM, quote: Quote, material: int, *, closing: bool) -> bool:
         """Now; False if there may be later. Raises `Refused` if there will not."""
-        for account in self._accounts:
+        for account, closes in self._closing(closing):
             wanted = account.worst(llm, quote)
-            kept = _NOTHING if closing else self._kept(account, material)
+            kept = _NOTHING if closes else self._kept(account, material)
             limit = account.short_of(wanted, kept)
             if limit is None:
                 continue
@@ -142,6 +146,11 @@ class Purse:
                 raise Refused(limit, account.why(limit, llm, wanted, kept))
             return False
         return True
+
+    def _closing(self, closing: bool) -> Iterator[tuple[_Account, bool]]:
+        """Each account, and whether for it a call is the one that it keeps enough for."""
+        for position, account in enumerate(self._accounts):
+            yield account, closing and position >= self._closed
 
     def _kept(self, account: _Account, material: int) -> _Amount:
         answer = account.keeps_for
@@ -168,17 +177,17 @@ class Purse:
 class Reservation:
     """What is set aside for one attempt. Settled exactly once, whatever became of the call."""
 
-    __slots__ = ("_closing", "_material", "_purse", "_taken")
+    __slots__ = ("_final", "_material", "_purse", "_taken")
 
     def __init__(
-        self, purse: Purse, taken: Sequence[_Amount], material: int, *, closing: bool
+        self, purse: Purse, taken: Sequence[_Amount], material: int, *, final: bool
     ) -> None:
         self._purse, self._taken = purse, taken
-        self._material, self._closing = material, closing
+        self._material, self._final = material, final
 
     def settle(self, call: CallRecord | None, output: str = "") -> None:
         """Count the call and give the rest back; None: it was never sent."""
-        written = size_of(output) if output and not self._closing else 0
+        written = size_of(output) if output and not self._final else 0
         self._purse.settle(self._taken, call, written - self._material)
 
 

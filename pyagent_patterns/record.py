@@ -7,14 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 
 from .errors import AgentError, BudgetExceeded
-from .events import Event, Observer, OutcomeSettled, PlanAccepted, PlanRejected
+from .events import (
+    AssignmentStarted,
+    Event,
+    Observer,
+    OutcomeSettled,
+    PlanAccepted,
+    PlanRejected,
+)
 from .journal import Called
 from .ledger import CallRecord
 from .log import logger
 from .plan import Assignment, InvalidPlan
-from .result import Outcome, OutcomeStatus, Result, Resumed, workers_used
+from .result import (
+    Metadata,
+    Outcome,
+    OutcomeStatus,
+    Result,
+    Resumed,
+    RouteDict,
+    workers_used,
+)
 from .schedule import Done, Failed, Settled, Skipped
 from .telemetry import PatternSpan
 
@@ -29,10 +45,14 @@ class RunRecord:
         pattern: str,
         observers: Sequence[Observer],
         span: PatternSpan,
+        path: str = "",
         around: RunRecord | None = None,
+        task_id: str | None = None,
     ) -> None:
         self.run_id = run_id
+        self.path = path
         self._around = around
+        self._task_id = task_id
         self._beside: list[RunRecord] = []
         self.pattern = pattern
         self._observers = tuple(observers)
@@ -49,16 +69,26 @@ class RunRecord:
         self._replayed = 0
         self._doubtful: list[str] = []
         self._degraded_to: str | None = None
+        self._rejected: dict[str, str] = {}
+        self._shortfalls: list[str] = []
+        self._routes: list[RouteDict] = []
+        self._estimate: Decimal | None = None
         self.refusal: BudgetExceeded | None = None  # the first, if the budget refused a call
+        self.data: object = None
 
-    def beside(self) -> RunRecord:
-        """For a pattern within the run: a plan and outcomes of its own, the same ledger."""
+    def within(self, pattern: str, path: str, span: PatternSpan, task_id: str | None) -> RunRecord:
+        """For a pattern within the run: a plan and outcomes of its own, in the same ledger.
+
+        What it calls is also called for the assignment `task_id` that it works on, if any.
+        """
         record = RunRecord(
             run_id=self.run_id,
-            pattern=self.pattern,
+            pattern=pattern,
             observers=self._observers,
-            span=self._span,
+            span=span,
+            path=path,
             around=self,
+            task_id=task_id,
         )
         self._beside.append(record)
         return record
@@ -72,12 +102,42 @@ class RunRecord:
     def plan_accepted(self, assignments: Sequence[Assignment]) -> None:
         self._assignments = tuple(assignments)
         self._span.planned(assignments)
-        self.tell(PlanAccepted(run_id=self.run_id, assignments=self._assignments))
+        self.tell(PlanAccepted(run_id=self.run_id, path=self.path, assignments=self._assignments))
+
+    def planned_on(self, assignments: Sequence[Assignment]) -> None:
+        """More assignments, after those that were planned before."""
+        self.plan_accepted((*self._assignments, *assignments))
+
+    def expected(self, usd: Decimal | None) -> None:
+        """What the plan is expected to cost, in US dollars."""
+        if usd is not None:
+            self._estimate = (self._estimate or Decimal(0)) + usd
+
+    def routed(self, route: str, confidence: float | None, reason: str) -> None:
+        """A route was chosen."""
+        self._routes.append({"route": route, "confidence": confidence, "reason": reason})
+
+    def rejected(self, task_id: str | None, reasons: str) -> None:
+        """What was done for an assignment, or the answer, did not pass its review in the end."""
+        if task_id is None:
+            self.fell_short(f"the answer did not pass its review: {reasons}")
+        else:
+            self._rejected[task_id] = reasons
+
+    def fell_short(self, why: str) -> None:
+        """The answer is not what it could have been, for another reason than a lost assignment."""
+        self._shortfalls.append(why)
+
+    def started(self, assignment: Assignment) -> None:
+        self.tell(AssignmentStarted(run_id=self.run_id, path=self.path, assignment=assignment))
 
     def settled(self, assignment: Assignment, how: Settled[str]) -> None:
         match how:
             case Done(output) if _is_cut_off(self._calls_of.get(assignment.id, ())):
                 outcome = self._outcome(assignment, "truncated", output=output, error=_CUT_OFF)
+            case Done(output) if assignment.id in self._rejected:
+                why = f"it did not pass its review: {self._rejected[assignment.id]}"
+                outcome = self._outcome(assignment, "rejected", output=output, error=why)
             case Done(output):
                 outcome = self._outcome(assignment, "completed", output=output)
             case Failed(error):
@@ -99,8 +159,13 @@ class RunRecord:
 
     @property
     def all_outcomes(self) -> tuple[Outcome, ...]:
-        """Those of patterns within the run, too."""
-        return sum((record.outcomes for record in self._beside), self.outcomes)
+        """Those of patterns within the run, too, to any depth."""
+        return sum((record.all_outcomes for record in self._beside), self.outcomes)
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """Why the answer is not whole, other than by its outcomes; of patterns within, too."""
+        return sum((record.shortfalls for record in self._beside), tuple(self._shortfalls))
 
     # What the door reports
 
@@ -111,15 +176,15 @@ class RunRecord:
         return self._steps
 
     def call(self, call: CallRecord) -> None:
-        self._enter(call)
-        if call.task_id is not None:
-            self._calls_of.setdefault(call.task_id, []).append(call)
+        self._enter(call, call.task_id)
 
-    def _enter(self, call: CallRecord) -> None:
-        """Into the ledger, and that around it: whose assignments may have the same ids."""
+    def _enter(self, call: CallRecord, task_id: str | None) -> None:
+        """Into the ledger, and that around it, whose assignments have ids of their own."""
         if self._around is not None:
-            self._around._enter(call)
+            self._around._enter(call, self._task_id)
         self._calls.append(call)
+        if task_id is not None:
+            self._calls_of.setdefault(task_id, []).append(call)
 
     def confident(self, task_id: str, confidence: float) -> None:
         """The agent's own confidence in what it did for the assignment."""
@@ -128,6 +193,12 @@ class RunRecord:
     def degraded(self, name: str) -> None:
         """A simpler pattern or agent stands in."""
         self._degraded_to = name
+
+    def answered_with(self, data: object) -> None:
+        """The answer as a value."""
+        if self._around is not None:
+            self._around.answered_with(data)
+        self.data = data
 
     def goes_on(self, execution: int) -> None:
         """This is not the run's first execution."""
@@ -159,24 +230,31 @@ class RunRecord:
     def result(self, output: str | None) -> Result:
         """The result; without an output, that of a run that did not finish."""
         outcomes = self.all_outcomes
-        assignments = sum((record._assignments for record in self._beside), self._assignments)
+        assignments = self._all_assignments()
         whole = (
             output is not None
             and all(o.status == "completed" for o in outcomes)
             and not _is_cut_off(self._calls)
-            and self._degraded_to is None
+            and not self._is_degraded()
+            and not self.shortfalls
         )
+        metadata = Metadata(
+            assignments=[assignment.to_dict() for assignment in assignments],
+            workers_used=workers_used(outcomes),
+        )
+        if self._routes:
+            metadata["routes"] = self._routes
         return Result(
             pattern=self.pattern,
             run_id=self.run_id,
             output=output or "",
+            data=self.data,
             status="completed" if whole else "partial",
             outcomes=outcomes,
             calls=tuple(self._calls),
-            metadata={
-                "assignments": [assignment.to_dict() for assignment in assignments],
-                "workers_used": workers_used(outcomes),
-            },
+            shortfalls=self.shortfalls,
+            plan_estimate=self._estimate,
+            metadata=metadata,
             started_at=self._started_at,
             duration_seconds=time.perf_counter() - self._clock,
             trace_id=self._span.trace_id,
@@ -190,6 +268,13 @@ class RunRecord:
             ),
         )
 
+    def _all_assignments(self) -> tuple[Assignment, ...]:
+        return sum((record._all_assignments() for record in self._beside), self._assignments)
+
+    def _is_degraded(self) -> bool:
+        """Whether anything stood in, here or in a pattern within."""
+        return self._degraded_to is not None or any(r._is_degraded() for r in self._beside)
+
     def _outcome(
         self,
         assignment: Assignment,
@@ -201,6 +286,7 @@ class RunRecord:
         calls = tuple(self._calls_of.get(assignment.id, ()))
         return Outcome(
             assignment=assignment,
+            path=f"{self.path}{assignment.worker}",
             status=status,
             output=output,
             error=error,
@@ -215,7 +301,7 @@ _CUT_OFF = "the answer was cut off at its token limit (max_tokens)"
 def _is_cut_off(calls: Sequence[CallRecord]) -> bool:
     """Whether the last answer among these was."""
     for call in reversed(calls):
-        if call.status == "ok":
+        if call.status == "ok" and call.phase != "evaluate":
             return call.finish_reason == "length"
     return False
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 from pyagent_providers.base import Usage
 from pyagent_providers.hostile import shown
-from pyagent_providers.types import JSONObject
+from pyagent_providers.types import JSONObject, JSONValue
 
 from . import ledger
 from .ledger import CallRecord, CostKey
@@ -18,6 +18,7 @@ from .plan import Assignment, AssignmentDict
 
 OutcomeStatus = Literal[
     "completed",
+    "rejected",  # it did not pass its review: there is an output, and it is not good enough
     "truncated",  # cut off at the token limit: there is an output, and it is not whole
     "failed",
     "empty",  # the model answered with nothing
@@ -32,16 +33,17 @@ ResultStatus = Literal["completed", "partial"]
 class Outcome:
     """What became of one assignment.
 
-    `output` is the worker's answer, None unless `completed` or `truncated`; `error` says why
-    there is none, or not a whole one. `confidence` is the worker's own, from 0 to 1, where its
-    `output_schema` has one.
-    `calls` are its attempts; the rest is read off them: `usage`, `cost` (US dollars of those with
-    a price, None when none of those billed has one), `attempts`, `started_at` and `ended_at` (Unix
-    time in seconds, None for an assignment that never started).
+    `output` is the worker's answer, None unless `completed`, `truncated` or `rejected`; `error`
+    says why there is none, or not a good one. `path` are the names of the patterns within the run's
+    that it is in, and the worker's. `confidence` is the worker's own, from 0 to 1, where its
+    `output_schema` has one. `calls` are its attempts; the rest is read off them: `usage`, `cost`
+    (US dollars of those with a price, None when none of those billed has one), `attempts`,
+    `started_at` and `ended_at` (Unix time in seconds, None for an assignment that never started).
     """
 
     assignment: Assignment
     status: OutcomeStatus
+    path: str = ""
     output: str | None = None
     error: str | None = None
     calls: tuple[CallRecord, ...] = ()
@@ -78,6 +80,7 @@ class Outcome:
     def to_dict(self) -> JSONObject:
         return {
             **cast(JSONObject, self.assignment.to_dict()),
+            "path": self.path,
             "status": self.status,
             "output": self.output,
             "error": self.error,
@@ -111,11 +114,20 @@ class Resumed:
         }
 
 
+class RouteDict(TypedDict):
+    """A route that was chosen, and why; `confidence` is the classifier's own, from 0 to 1."""
+
+    route: str
+    confidence: float | None
+    reason: str
+
+
 class Metadata(TypedDict):
-    """The plan that was run and who worked on it, as JSON values."""
+    """The plan that was run, who worked on it, and routes that were chosen, as JSON values."""
 
     assignments: list[AssignmentDict]
     workers_used: list[str]
+    routes: NotRequired[list[RouteDict]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,19 +135,21 @@ class Result:
     """One run of a pattern.
 
     `status` is `partial` when an assignment did not complete, which `outcomes` tells, when the
-    answer was cut off, or when it is that of `degraded_to`, the name of a simpler pattern or agent
-    that stood in.
-    `calls` is the ledger, one entry per attempt, in the order they settled. `metadata` has the
-    `assignments` as JSON values and `workers_used`, the names in order of first use. `trace_id`
-    is 32 hex digits, None when nothing traces. `resumed` is None unless the run went on from the
-    record of an earlier execution, or of the run it was forked from. The result that an exception
-    carries has all that did finish; its `output` is empty.
+    answer was cut off, when it is that of `degraded_to`, the name of a simpler pattern or agent
+    that stood in, or for one of the reasons in `shortfalls`. `plan_estimate` is what the plan was
+    expected to cost, in US dollars, beside what all did: `cost_estimate`. `data` is the answer as a
+    value, where the pattern has an `output_type`. `calls` is the ledger, one entry per attempt, in
+    the order they settled. `metadata` has the `assignments` as JSON values and `workers_used`, the
+    names in order of first use. `trace_id` is 32 hex digits, None when nothing traces. `resumed` is
+    None unless the run went on from the record of an earlier execution, or of the run it was forked
+    from. The result that an exception carries has all that did finish; its `output` is empty.
     """
 
     pattern: str
     run_id: str
     output: str
     status: ResultStatus
+    data: object = None
     outcomes: tuple[Outcome, ...] = ()
     calls: tuple[CallRecord, ...] = ()
     metadata: Metadata = field(default_factory=lambda: Metadata(assignments=[], workers_used=[]))
@@ -144,6 +158,8 @@ class Result:
     trace_id: str | None = None
     resumed: Resumed | None = None
     degraded_to: str | None = None
+    shortfalls: tuple[str, ...] = ()
+    plan_estimate: Decimal | None = None
 
     @property
     def cost_estimate(self) -> Decimal:
@@ -171,7 +187,9 @@ class Result:
         return ledger.total_usage(self.calls)
 
     def cost_by(self, key: CostKey) -> dict[str, Decimal]:
-        """US dollars by "agent", "phase", "model" or "provider", dearest first.
+        """US dollars by "agent", "phase", "model", "provider" or "path", dearest first.
+
+        A path are the names of the patterns within the run's that asked, and the agent's.
 
         The figures add up to `cost_estimate`.
         """
@@ -190,6 +208,9 @@ class Result:
             "estimated": self.estimated,
             "confidence": self.confidence,
             "degraded_to": self.degraded_to,
+            "shortfalls": list(self.shortfalls),
+            "plan_estimate": None if self.plan_estimate is None else str(self.plan_estimate),
+            "data": as_json_value(self.data),
             "usage": self.usage.to_dict(),
             "started_at": _iso(self.started_at),
             "duration_seconds": self.duration_seconds,
@@ -210,9 +231,19 @@ class Result:
         """For a terminal: what a model wrote is shown without escape sequences."""
         lines = [repr(self)]
         lines += [_outcome_line(outcome) for outcome in self.outcomes]
+        lines += [f"  {why}" for why in self.shortfalls]
         if self.output:
             lines += ["", self.output]
         return shown("\n".join(lines))
+
+
+def as_json_value(value: object) -> JSONValue:
+    """A value as JSON values, also one that pydantic knows how to write."""
+    if value is None:
+        return None
+    from pydantic_core import to_jsonable_python
+
+    return cast(JSONValue, to_jsonable_python(value))
 
 
 def _iso(seconds: float | None) -> str | None:
@@ -232,7 +263,8 @@ def _dollars(result: Result) -> str:
 def _outcome_line(outcome: Outcome) -> str:
     after = f" after {', '.join(outcome.assignment.depends_on)}"
     how = outcome.status if outcome.error is None else f"{outcome.status}: {outcome.error}"
-    return f"  {outcome.id} {outcome.worker}{after if outcome.assignment.depends_on else ''}: {how}"
+    who = outcome.path or outcome.worker
+    return f"  {outcome.id} {who}{after if outcome.assignment.depends_on else ''}: {how}"
 
 
 def workers_used(outcomes: Sequence[Outcome]) -> list[str]:

@@ -1,9 +1,8 @@
-"""The one door: every question of every pattern goes through `RunContext.ask`.
+"""What a pattern sees of a run: scopes, and what can be asked for in them.
 
-Replay, budget, retry, timeouts, telemetry, the ledger and events sit here and nowhere else. A
-pattern sees scopes (`child`), questions (`ask`), other recorded work (`call`), a graph of tasks
-(`dag`), waits (`wait_signal`, `sleep`) and the run's record (`record`); it never sees a clock, an
-asyncio task or a span.
+Scopes (`child`), questions (`ask`), an assigned graph (`carry_out`, `dag`), other recorded work
+(`call`), waits (`wait_signal`, `sleep`), people (`consult`) and the run's record (`record`). It
+never sees a clock, an asyncio task or a span. Every question goes through `door.put`.
 """
 
 from __future__ import annotations
@@ -12,32 +11,39 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 from urllib.parse import quote
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.semconv import Phase
 from pyagent_providers.types import JSONObject, JSONValue
 
-from . import schedule
-from .agent import Agent
-from .asking import Asking, Labels, agent_span, labels_of
-from .attempts import Watch
+from . import door, schedule, tool_loop
+from .agent import Agent, Member
+from .asking import Labels, agent_span, labels_of
 from .budget import Budget
-from .errors import AgentError, BudgetExceeded, RunAborted, ScopeError, agent_error
-from .events import CallSettled, StepEnded, StepStarted, TextDelta
-from .journal import Call, Called, Journal
-from .ledger import CallRecord
+from .door import Run
+from .errors import AgentError, AnswerError, RunAborted, ScopeError
+from .estimate import Past, expected_cost
+from .events import ApprovalGiven, ApprovalWanted
+from .form import Form, Unfit
+from .journal import Call, Called
+from .people import Decision, Gate, Wanted, WantedKind
+from .plan import Assignment
 from .policy import Policy
 from .purse import Closing, Purse
 from .question import Assigned, Question, Reply
 from .record import RunRecord
+from .result import Outcome
 from .schedule import Failed, Node, Settled
+from .telemetry import PatternSpan
 
 T = TypeVar("T")
+Do = Callable[[Assignment, "RunContext", Mapping[str, str]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +54,26 @@ class Task(Generic[T]):
     work: Callable[[RunContext, Mapping[str, T]], Awaitable[T]]
 
 
+class Within(Member, Protocol):
+    """What a scope needs of a pattern that works within another's run."""
+
+    async def answer_within(self, scope: RunContext, task: str, *, answers: bool) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What all scopes of one run share. `labels` belongs to the pattern, which outlives the run.
+class Inner:
+    """What of a pattern holds in its part of another's run, beside what holds there already."""
 
-    `last` is the agent that writes the answer.
-    """
-
-    record: RunRecord
-    journal: Journal
-    policy: Policy
+    pattern: str
+    name: str
+    policy: Callable[[Policy], Policy]
     labels: Labels
-    last: Agent | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """What other work than a question is given."""
-
-    activity: str
-    value: JSONValue
-
-    def to_dict(self) -> JSONObject:
-        return {"input": self.value}
-
-    @property
-    def input_hash(self) -> str:
-        text = json.dumps(self.value, sort_keys=True)
-        return hashlib.sha256(f"{self.activity}\0{text}".encode()).hexdigest()
+    past: Past
+    last: Member | None
+    budget: Budget | None
+    closing: Closing | None
+    gates: frozenset[Gate]
+    answers: bool
 
 
 class _OneAtATime:
@@ -128,6 +126,11 @@ class RunContext:
         """What the run has to show so far; a pattern reports its plan and outcomes to it."""
         return self._run.record
 
+    @property
+    def task_id(self) -> str | None:
+        """The assignment that this scope is for, if any."""
+        return None if self._task is None else self._task.id
+
     def child(self, name: str, *, budget: Budget | None = None) -> RunContext:
         """A scope below this one; a `budget` holds in it beside those above.
 
@@ -138,15 +141,75 @@ class RunContext:
             scope._purse = Purse([budget], of_scope=True, above=self._purse)
         return scope
 
-    def for_pattern(self, budget: Budget | None, closing: Closing | None) -> RunContext:
-        """This scope, for a pattern within the run: its plan and outcomes are beside the run's.
+    def inside(self, inner: Inner, span: PatternSpan) -> RunContext:
+        """This scope, for a pattern within the run.
 
-        Its `budget` holds in it beside those above, and keeps enough for its answer, `closing`.
+        Its plan and outcomes are beside the run's. Its budget holds in it beside those above, and
+        keeps enough for its own answer.
         """
-        run, purse = replace(self._run, record=self.record.beside()), self._purse
-        if budget is not None:
-            purse = Purse([budget], closing, of_scope=True, above=purse)
-        return RunContext(run, self._path, self._task, purse)
+        run, purse = self._run, self._purse
+        answers = inner.answers and run.answers
+        path = f"{run.path}{inner.name}/"
+        task_id = None if self._task is None else self._task.id
+        within = replace(
+            run,
+            record=self.record.within(inner.pattern, path, span, task_id),
+            policy=inner.policy(run.policy),
+            labels=inner.labels,
+            past=inner.past,
+            last=inner.last,
+            path=path,
+            answers=answers,
+            form=run.form if answers else None,
+            gates=inner.gates | (run.gates & {"tools"}),
+        )
+        if inner.budget is not None or (purse is not None and not answers):
+            budgets = [] if inner.budget is None else [inner.budget]
+            purse = Purse(budgets, inner.closing, of_scope=True, above=purse, closes=answers)
+        return RunContext(within, self._path, None, purse)
+
+    async def carry_out(
+        self, assignments: Iterable[Assignment], do: Do, *, limit: int | None = None
+    ) -> Sequence[Outcome]:
+        """Do assignments, each as soon as what it depends on is done; what became of each.
+
+        `do` is given the outputs that it depends on, by id; also those of assignments that were
+        done before. At most `limit` run at once.
+        """
+        plan = {assignment.id: assignment for assignment in assignments}
+        before = {o.id: o.output for o in self.record.outcomes if o.output is not None}
+
+        def task(assignment: Assignment) -> Task[str]:
+            async def work(scope: RunContext, outputs: Mapping[str, str]) -> str:
+                self.record.started(assignment)
+                wanted = {d: before[d] for d in assignment.depends_on if d in before}
+                return await do(assignment, scope, {**wanted, **outputs})
+
+            return Task(tuple(d for d in assignment.depends_on if d in plan), work)
+
+        await self.dag(
+            {name: task(assignment) for name, assignment in plan.items()},
+            limit=limit,
+            on_settled=lambda name, how: self.record.settled(plan[name], how),
+        )
+        outcomes = [outcome for outcome in self.record.outcomes if outcome.id in plan]
+        self._run.past.learn(outcomes)
+        return outcomes
+
+    async def estimate(self, work: Sequence[tuple[Member, str]]) -> Decimal | None:
+        """US dollars that members may cost who are given these prompts; None if nobody knows.
+
+        Recorded where a person is shown it.
+        """
+        if not self.gated("plan"):
+            return expected_cost(work, self._run.past)
+
+        async def look() -> JSONValue:
+            usd = expected_cost(work, self._run.past)
+            return None if usd is None else str(usd)
+
+        said = await self.call("estimate", look)
+        return None if said is None else Decimal(cast(str, said))
 
     async def dag(
         self,
@@ -185,26 +248,38 @@ class RunContext:
 
     async def ask(
         self,
-        agent: Agent,
+        member: Member,
         prompt: str,
         *,
         phase: Phase,
         schema: OutputSchema | None = None,
+        answers: bool | None = None,
     ) -> str:
-        """Ask an agent a question; the text of its answer, or of its fallback's.
+        """Ask an agent, or have a pattern do a task; the text of its answer, or of its fallback's.
+
+        `answers` says that this writes the pattern's answer: a budget keeps enough for it, and it
+        is held to the `output_type`. By default that is so in the phase "synthesis", and for the
+        pattern's last member except when it plans.
 
         A question on record is answered from there, unpaid. Raises AgentError when every attempt
         failed, RunAborted when that is the policy then, InputChanged when the record has another
         input under the same key.
         """
-        on_error = agent.on_error or self._run.policy.on_error
+        own = member.on_error if isinstance(member, Agent) else None
+        if answers is None:
+            answers = phase == "synthesis" or (
+                member is self._run.last and phase in ("worker", "stage")
+            )
         with self._calling:
             try:
-                return await self._ask_somebody(agent, prompt, phase, schema, _now())
+                form = self._run.form if answers and self._run.answers else None
+                if form is None or not isinstance(member, Agent):
+                    return await self._ask(member, prompt, phase, schema, answers, _now())
+                return await self._ask_for(form, member, prompt, phase)
             except AgentError as error:
-                if on_error == "abort":
+                if (own or self._run.policy.on_error) == "abort":
                     raise RunAborted(error) from error
-                error.passed_over = on_error == "skip"
+                error.passed_over = (own or self._run.policy.on_error) == "skip"
                 raise
 
     async def call(
@@ -242,13 +317,70 @@ class RunContext:
             called = await self._recorded(key, "sleep", seconds, until)
             await self._run.journal.sleep(key, cast(float, called.value["value"]))
 
-    async def _ask_somebody(
-        self, agent: Agent, prompt: str, phase: Phase, schema: OutputSchema | None, began: float
+    async def consult(self, kind: WantedKind, who: str, text: str, details: JSONObject) -> Decision:
+        """Ask a person. A run with a store and nobody at hand is suspended until they decide."""
+        with self._calling:
+            run, key = self._run, self._key("consult")
+            wanted = Wanted(
+                run_id=run.record.run_id, key=key, kind=kind, who=who, text=text, details=details
+            )
+            run.record.tell(ApprovalWanted(run_id=run.record.run_id, wanted=wanted))
+
+            async def decision() -> JSONValue:
+                if run.human is None:
+                    return None
+                decided = await run.human(wanted)
+                if isinstance(decided, Decision):
+                    return decided.to_dict()
+                return Decision.from_value(decided).to_dict()
+
+            called = await self._recorded(key, "consult", wanted.to_dict(), decision)
+            value = called.value["value"]
+            if value is None:  # nobody at hand
+                value = await run.journal.signal(self._key("signal"), key)
+            decided = Decision.from_value(value)
+            run.record.tell(
+                ApprovalGiven(run_id=run.record.run_id, wanted=wanted, decision=decided)
+            )
+            return decided
+
+    def gated(self, gate: Gate) -> bool:
+        """Whether a person is asked there."""
+        return gate in self._run.gates
+
+    async def _ask_for(self, form: Form, agent: Agent, prompt: str, phase: Phase) -> str:
+        """Ask for an answer of that form; if it does not have it, once more with what is wrong."""
+        question = form.asked(prompt)
+        text = await self._ask(agent, question, phase, form.schema, True, _now())
+        try:
+            self.record.answered_with(form.read(text))
+            return text
+        except Unfit as unfit:
+            question = form.repair(prompt, unfit)
+        text = await self._ask(agent, question, phase, form.schema, True, _now())
+        try:
+            self.record.answered_with(form.read(text))
+            return text
+        except Unfit as unfit:
+            raise AnswerError(agent.name, unfit.faults, unfit.text) from None
+
+    async def _ask(
+        self,
+        member: Member,
+        prompt: str,
+        phase: Phase,
+        schema: OutputSchema | None,
+        answers: bool,
+        began: float,
     ) -> str:
-        """Ask the agent, once more where that is the policy, then its fallback."""
+        """Ask the member, once more where that is the policy, then its fallback."""
+        if not isinstance(member, Agent):
+            scope = RunContext(self._run, f"{self._key(member.name)}/", self._task, self._purse)
+            return await cast(Within, member).answer_within(scope, prompt, answers=answers)
+        agent = member
         again = (agent.on_error or self._run.policy.on_error) == "retry"
         try:
-            return await self._ask(agent, prompt, phase, schema, began)
+            return await self._ask_agent(agent, prompt, phase, schema, answers, began)
         except AgentError as error:
             # No other agent has more time or money.
             if error.kind in ("timeout", "budget") or not (again or agent.fallback):
@@ -256,18 +388,23 @@ class RunContext:
             failure = error
         if again:
             try:
-                return await self._ask(agent, prompt, phase, schema, began)
+                return await self._ask_agent(agent, prompt, phase, schema, answers, began)
             except AgentError as error:
                 failure = error
         if agent.fallback is None:
             raise failure
-        return await self._ask_somebody(agent.fallback, prompt, phase, schema, began)
+        return await self._ask(agent.fallback, prompt, phase, schema, answers, began)
 
-    async def _ask(
-        self, agent: Agent, prompt: str, phase: Phase, schema: OutputSchema | None, began: float
+    async def _ask_agent(
+        self,
+        agent: Agent,
+        prompt: str,
+        phase: Phase,
+        schema: OutputSchema | None,
+        answers: bool,
+        began: float,
     ) -> str:
         limit = (agent.timeouts or self._run.policy.timeouts).assignment
-        last = agent is self._run.last and phase != "plan"
         question = Question(
             run_id=self.record.run_id,
             pattern=self.record.pattern,
@@ -277,65 +414,39 @@ class RunContext:
             phase=phase,
             schema=schema or agent.output_schema,
             task=self._task,
-            closing=last or phase == "synthesis",
+            path=f"{self._run.path}{agent.name}",
+            closing=answers,
             seconds=None if limit is None else max(0.0, limit + began - _now()),
         )
-        return await self._answer(self._key("ask"), question)
+        if agent.uses_tools:
+            reply = await self._converse(question, limit, began)
+        else:
+            reply = await door.put(self._run, self._purse, self._key("ask"), question)
+        return cast(str, reply.text)
 
-    async def _answer(self, key: str, question: Question) -> str:
-        """By asking and recording, or from the record; either way seen, logged and told."""
-        started = time.perf_counter()
-        self._tell_start(question)
-        labels = labels_of(question, self._run.labels)
-        watch = Watch(
-            attempt=self._settle,
-            text=partial(self._tell_text, question) if self.record.watched else None,
+    async def _converse(self, question: Question, limit: float | None, began: float) -> Reply:
+        """Ask an agent that has tools: as many questions as it takes, in one span."""
+
+        async def put(asked: Question) -> Reply:
+            if limit is not None:
+                asked = replace(asked, seconds=max(0.0, limit + began - _now()))
+            return await door.put(self._run, self._purse, self._key("ask"), asked)
+
+        exchange = tool_loop.Exchange(
+            record=self.record,
+            put=put,
+            scope=lambda name: _ToolScope(
+                self._run, f"{self._key(name)}/", self._task, self._purse
+            ),
+            together=_together,
+            toolsets=self._run.toolsets,
         )
-        asking = Asking(question, labels, self._run.policy, purse=self._purse, watch=watch)
-        try:
-            # What limits the run is in this process, so what it limits is as well.
-            call = Call(key, "ask", question, here=self._purse is not None)
-            called = await self._run.journal.call(call, asking.ask)
-        finally:
-            asking.count()
-        self.record.called(key, called)
-        reply = asking.reply
-        if reply is None or called.made != "here":
-            reply = Reply.from_dict(called.value, replayed=called.made == "before")
-        error = asking.error
-        if error is None and reply.text is None:
-            error = _recorded_error(question.agent, reply)
-        if called.made == "before":
-            self._replay(question, reply, error)
-        elif called.made == "elsewhere":
-            for call in reply.calls:
-                self._settle(call, None)
-        self._tell_end(question, reply, called.made == "before", time.perf_counter() - started)
-        if error is not None:
-            if isinstance(error, BudgetExceeded) and self.record.refusal is None:
-                self.record.refusal = error
-            raise error
-        text = cast(str, reply.text)
-        if question.task_id is not None:
-            confidence = question.confidence_in(text)
-            if confidence is not None:
-                self.record.confident(question.task_id, confidence)
-        return text
-
-    def _replay(self, question: Question, reply: Reply, error: AgentError | None) -> None:
-        """Show an answer that was paid for before."""
         labels = labels_of(question, self._run.labels)
-        if self._purse is not None:
-            for call in reply.calls:
-                self._purse.count_replayed(call)
-            if reply.text is not None and not question.closing:
-                self._purse.count_output(reply.text)
-        with agent_span(question, labels, replayed=True) as span:
-            span.calls = reply.calls
-            for call in reply.calls:
-                self._settle(call, None)
-            if error is not None:
-                span.failed(error)
+        with agent_span(question, labels, replayed=False) as span:
+            reply = await tool_loop.converse(exchange, question, span)
+            if all(call.replayed for call in span.calls):
+                span.replayed()
+        return reply
 
     async def _recorded(
         self, key: str, activity: str, input: JSONValue, work: Callable[[], Awaitable[JSONValue]]
@@ -349,12 +460,6 @@ class RunContext:
         self.record.called(key, called)
         return called
 
-    def _settle(self, call: CallRecord, retry_in: float | None) -> None:
-        """The one place where a call is accounted for in this run: ledger and event."""
-        self.record.call(call)
-        if self.record.watched:
-            self.record.tell(CallSettled(run_id=self.record.run_id, call=call, retry_in=retry_in))
-
     def _key(self, activity: str) -> str:
         key = f"{self._path}{_segment(activity)}:{self._made}"
         self._made += 1
@@ -366,56 +471,56 @@ class RunContext:
         self._children.add(name)
         return RunContext(self._run, f"{self._path}{_segment(name)}/", task, self._purse)
 
-    def _tell_start(self, question: Question) -> None:
-        if self.record.watched:
-            self.record.tell(
-                StepStarted(
-                    run_id=self.record.run_id,
-                    step=question.step,
-                    phase=question.phase,
-                    agent=question.agent.name,
-                    model=question.agent.llm.model,
-                    task_id=question.task_id,
-                    prompt=question.prompt,
-                )
-            )
 
-    def _tell_text(self, question: Question, text: str) -> None:
-        self.record.tell(
-            TextDelta(
-                run_id=self.record.run_id,
-                step=question.step,
-                phase=question.phase,
-                agent=question.agent.name,
-                task_id=question.task_id,
-                text=text,
-            )
-        )
+class _ToolScope(RunContext):
+    """The scope of one tool call."""
 
-    def _tell_end(self, question: Question, reply: Reply, replayed: bool, seconds: float) -> None:
-        if self.record.watched:
-            self.record.tell(
-                StepEnded(
-                    run_id=self.record.run_id,
-                    step=question.step,
-                    phase=question.phase,
-                    agent=question.agent.name,
-                    model=question.agent.llm.model,
-                    task_id=question.task_id,
-                    output=reply.text,
-                    error=reply.error,
-                    calls=reply.calls,
-                    seconds=seconds,
-                    replayed=replayed,
-                )
-            )
+    __slots__ = ()
+
+    async def give(self, member: Member, task: str) -> str:
+        """Have a member of the run do it."""
+        return await self.ask(member, task, phase="worker", answers=False)
+
+    async def begun_before(self) -> bool:
+        """Note that something is begun; whether an earlier execution had, and left it so."""
+
+        async def nothing() -> JSONValue:
+            return None
+
+        return (await self._recorded(self._key("begin"), "begin", None, nothing)).made == "before"
 
 
-def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
-    model = reply.calls[-1].requested_model if reply.calls else agent.llm.model
-    return agent_error(
-        reply.error or "", agent=agent.name, model=model, kind=reply.kind or "failed"
-    )
+async def _together(work: Mapping[str, Callable[[], Awaitable[str]]]) -> Mapping[str, str]:
+    """Do all at once; one that waits for a person does not keep the others waiting."""
+
+    async def do(one: Callable[[], Awaitable[str]], nothing: Mapping[str, str]) -> str:
+        return await one()
+
+    nodes: dict[str, Node[str]] = {
+        name: Node((), partial(do, one)) for name, one in work.items()
+    }
+    settled = await schedule.run_graph(nodes, survive=_Nothing)
+    return {name: how.value for name, how in settled.items() if isinstance(how, schedule.Done)}
+
+
+class _Nothing(Exception):
+    """What no tool call raises: each ends in words, or ends all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What other work than a question is given."""
+
+    activity: str
+    value: JSONValue
+
+    def to_dict(self) -> JSONObject:
+        return {"input": self.value}
+
+    @property
+    def input_hash(self) -> str:
+        text = json.dumps(self.value, sort_keys=True)
+        return hashlib.sha256(f"{self.activity}\0{text}".encode()).hexdigest()
 
 
 def _now() -> float:

@@ -9,21 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from pyagent_providers import semconv
+from pyagent_providers import content, semconv
 from pyagent_providers.semconv import Phase
 from pyagent_providers.telemetry import Attributes, current, error_type, mark_failed
+from pyagent_providers.types import ToolCall, ToolSpec
 
 from . import ledger
 from .agent import Agent
+from .journal import Suspend
 from .ledger import CallRecord
 from .plan import Assignment
 from .result import Result
@@ -59,7 +61,7 @@ class _ActiveSpan:
         self._ended(time.perf_counter() - self._started, error)
         if self._token is not None:
             otel_context.detach(self._token)
-        if error is not None and self.span.is_recording():
+        if error is not None and not isinstance(error, Suspend) and self.span.is_recording():
             mark_failed(self.span, error, record=False)  # recorded on the call's own span
         self.span.end()
 
@@ -68,22 +70,24 @@ class _ActiveSpan:
 
 
 class PatternSpan(_ActiveSpan):
-    """The root of a run: one span around everything, with the totals at its end."""
+    """Around a whole run, or a pattern within one, with the totals at its end."""
 
-    __slots__ = ("_pattern",)
+    __slots__ = ("_name",)
 
-    def __init__(self, pattern: str, run_id: str) -> None:
-        self._pattern = pattern
-        super().__init__(
-            semconv.PATTERN_SPAN + pattern,
-            {
-                semconv.OPERATION_NAME: "invoke_workflow",
-                semconv.WORKFLOW_NAME: pattern,
-                semconv.PATTERN: pattern,
-                semconv.RUN_ID: run_id,
-                semconv.OPENINFERENCE_KIND: "CHAIN",
-            },
-        )
+    def __init__(
+        self, pattern: str, run_id: str, *, name: str | None = None, task_id: str | None = None
+    ) -> None:
+        self._name = name or pattern
+        attributes: Attributes = {
+            semconv.OPERATION_NAME: "invoke_workflow",
+            semconv.WORKFLOW_NAME: self._name,
+            semconv.PATTERN: pattern,
+            semconv.RUN_ID: run_id,
+            semconv.OPENINFERENCE_KIND: "CHAIN",
+        }
+        if task_id is not None:
+            attributes[semconv.TASK_ID] = task_id
+        super().__init__(semconv.PATTERN_SPAN + pattern, attributes)
 
     @property
     def trace_id(self) -> str | None:
@@ -124,7 +128,7 @@ class PatternSpan(_ActiveSpan):
         self.span.set_attribute(semconv.WORKERS_USED, result.metadata["workers_used"])
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
-        attributes: Attributes = {semconv.WORKFLOW_NAME: self._pattern}
+        attributes: Attributes = {semconv.WORKFLOW_NAME: self._name}
         if error is not None:
             attributes[semconv.ERROR_TYPE] = error_type(error)
         self.telemetry.workflow_duration.record(seconds, attributes)
@@ -192,6 +196,11 @@ class AgentSpan(_ActiveSpan):
             own[semconv.REPLAYED] = True
         super().__init__(labels.span_name, labels.at_start | own)
 
+    def replayed(self) -> None:
+        """All of a longer exchange was on record."""
+        self._replayed = True
+        self.span.set_attribute(semconv.REPLAYED, True)
+
     def failed(self, error: BaseException) -> None:
         """Mark a question whose failure is on record."""
         if self.span.is_recording():
@@ -209,6 +218,56 @@ class AgentSpan(_ActiveSpan):
         if error is not None:
             attributes = {**attributes, semconv.ERROR_TYPE: error_type(error)}
         self.telemetry.agent_duration.record(seconds, attributes)
+
+
+class ToolSpan(_ActiveSpan):
+    """One call of a tool by an agent."""
+
+    __slots__ = ("_arguments", "_error", "_tool")
+
+    def __init__(self, agent: str, run_id: str, call: ToolCall, spec: ToolSpec | None) -> None:
+        # A model can think of any name; only those of tools are labels.
+        self._tool = _OTHER if spec is None else call.name
+        self._arguments = call.arguments
+        self._error: str | None = None
+        attributes: Attributes = {
+            semconv.OPERATION_NAME: "execute_tool",
+            semconv.TOOL_NAME: call.name,
+            semconv.TOOL_CALL_ID: call.id,
+            semconv.TOOL_TYPE: "function",
+            semconv.AGENT_NAME: agent,
+            semconv.RUN_ID: run_id,
+            semconv.OPENINFERENCE_KIND: "TOOL",
+        }
+        if spec is not None:
+            attributes[semconv.TOOL_DESCRIPTION] = spec.description
+        super().__init__(semconv.TOOL_SPAN + self._tool, attributes)
+
+    def replayed(self) -> None:
+        """What it gave was on record."""
+        self.span.set_attribute(semconv.REPLAYED, True)
+
+    def gave(self, text: str) -> None:
+        if self.span.is_recording():
+            self.span.set_attributes(content.of_tool(self._arguments, text))
+
+    def failed(self, kind: str, told: str) -> None:
+        """The model is told of it, and goes on. A tool's own words are content."""
+        self._error = kind
+        if self.span.is_recording():
+            self.span.set_attributes(content.of_tool(self._arguments, told))
+            self.span.set_attribute(semconv.ERROR_TYPE, kind)
+            self.span.set_status(Status(StatusCode.ERROR, kind))
+
+    def _ended(self, seconds: float, error: BaseException | None) -> None:
+        attributes: Attributes = {semconv.TOOL_NAME: self._tool}
+        failure = self._error if error is None else error_type(error)
+        if failure is not None:
+            attributes[semconv.ERROR_TYPE] = failure
+        self.telemetry.tool_duration.record(seconds, attributes)
+
+
+_OTHER: Final = "_OTHER"  # OpenTelemetry's word for what is not among the known values
 
 
 def count(labels: AgentLabels, calls: Sequence[CallRecord]) -> None:

@@ -118,7 +118,9 @@ class LLM(ABC):
 
     def price_of(self, usage: Usage) -> Decimal | None:
         """What this many tokens cost at today's price, in US dollars; None if nobody knows."""
-        cost = self._priced(Completion(text="", usage=usage)).cost
+        completion = Completion(text="", usage=usage)
+        cost = pricing.look_up(self.provider, self.model, completion, self.price)
+        cost = cost or self._fallback_cost(completion)
         return cost and cost.usd
 
     async def complete(

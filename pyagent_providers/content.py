@@ -57,6 +57,14 @@ def read(request: Request, completion: Completion | None, *, failed: bool) -> Co
     return content
 
 
+def of_tool(arguments: str, result: str | None) -> dict[str, str]:
+    """What a tool was called with and gave, as span attributes; nothing unless spans have content."""
+    if wanted() not in ("SPAN_ONLY", "SPAN_AND_EVENT"):
+        return {}
+    told = {semconv.TOOL_ARGUMENTS: _part(arguments)}
+    return told if result is None else told | {semconv.TOOL_RESULT: _part(result)}
+
+
 def as_json(content: Content) -> dict[str, str]:
     """The content as span attributes."""
     return {name: json.dumps(parts, ensure_ascii=False) for name, parts in content.items()}

@@ -48,6 +48,23 @@ def price(
 ) -> Cost | None:
     """What a completion cost, by the first that knows; None if nobody does.
 
+    As `look_up`; and a call that nobody has a price for is logged, once per provider and model.
+    """
+    cost = look_up(provider, model, completion, own)
+    if cost is None and completion.usage is not None and _price_table() is not None:
+        _warn_once(
+            provider,
+            model,
+            f"no price is known; set one: set_price({model!r}, ModelPrice(input=..., output=...))",
+        )
+    return cost
+
+
+def look_up(
+    provider: str, model: str, completion: Completion, own: ModelPrice | None = None
+) -> Cost | None:
+    """What a completion would cost, by the first that knows; None if nobody does.
+
     What the provider itself reported; `own`, the price given to the LLM; `set_price`; genai-prices.
     `model` is the one asked for; the one that answered is looked up first. Never raises: what
     goes wrong is logged, once per provider and model, and the call is unpriced.
@@ -66,17 +83,10 @@ def price(
         table = _price_table()
         if table is None:
             return None
-        cost = table.cost(provider, models, completion.service_tier, completion.usage)
+        return table.cost(provider, models, completion.service_tier, completion.usage)
     except Exception as error:
         _warn_once(provider, model, f"pricing failed: {type(error).__name__}: {error}")
         return None
-    if cost is None:
-        _warn_once(
-            provider,
-            model,
-            f"no price is known; set one: set_price({model!r}, ModelPrice(input=..., output=...))",
-        )
-    return cost
 
 
 def _user_price(provider: str, models: tuple[str, ...]) -> ModelPrice | None:

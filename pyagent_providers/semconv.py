@@ -16,6 +16,7 @@ Phase = Literal["plan", "worker", "synthesis", "route", "stage", "manage", "eval
 # Span names
 PATTERN_SPAN: Final = "pyagent.pattern."  # + the pattern's name
 AGENT_SPAN: Final = "pyagent.agent."  # + the agent's name
+TOOL_SPAN: Final = "execute_tool "  # + the tool's name
 
 # gen_ai attributes
 OPERATION_NAME: Final = "gen_ai.operation.name"
@@ -23,6 +24,12 @@ PROVIDER_NAME: Final = "gen_ai.provider.name"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 AGENT_NAME: Final = "gen_ai.agent.name"
 AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
+TOOL_NAME: Final = "gen_ai.tool.name"
+TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+TOOL_TYPE: Final = "gen_ai.tool.type"
+TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_RESULT: Final = "gen_ai.tool.call.result"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
@@ -82,6 +89,7 @@ TOKEN_USAGE: Final = "gen_ai.client.token.usage"
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 INVOKE_AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
 INVOKE_WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
+EXECUTE_TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
 COST_COUNTER: Final = "pyagent.cost.usd"
 RETRIES: Final = "pyagent.retries"
 BUDGET_REJECTIONS: Final = "pyagent.budget.rejections"

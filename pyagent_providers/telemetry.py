@@ -72,6 +72,11 @@ class Telemetry:
             "Duration of one question to an agent, retries included.",
             semconv.AGENT_DURATION_BUCKETS,
         )
+        self.tool_duration = seconds(
+            semconv.EXECUTE_TOOL_DURATION,
+            "Duration of one call of a tool.",
+            semconv.AGENT_DURATION_BUCKETS,
+        )
         self.workflow_duration = seconds(
             semconv.INVOKE_WORKFLOW_DURATION,
             "Duration of one run of a pattern.",

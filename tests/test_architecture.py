@@ -21,10 +21,12 @@ SOURCES = {
 # What a package may import besides itself and the standard library, at module level or not.
 SDKS = {"openai", "anthropic", "google", "litellm", "genai_prices"}
 TRANSPORTS = {"httpx", "httpx2", "aiohttp"}
-CORE = {"opentelemetry", "pydantic"}
+CORE = {"opentelemetry", "pydantic", "pydantic_core"}
 # Each is an extra, and stands in one place.
 EXTRAS = {
     "pyagent_patterns.cli": {"typer", "rich", "click"},
+    "pyagent_patterns.form": {"jsonschema"},
+    "pyagent_patterns.mcp": {"mcp"},
     "pyagent_patterns.durable.dbos": {"dbos", "psycopg", "sqlalchemy"},
     "pyagent_patterns.durable.temporal": {"temporalio"},
 }

@@ -377,7 +377,7 @@ class Runs:
 
     async def _unfinished(self, team: Team | None) -> Sequence[Unfinished]:
         """The runs that have not ended; with `team`, those that may be its."""
-        pattern, where = (None, None) if team is None else (team.name, teams.locate(team))
+        pattern, where = (None, None) if team is None else (team.kind, teams.locate(team))
         return await self._read(lambda db: self._reader.unfinished(db, pattern, where)) or []
 
     def _failed(self, stored: str) -> bool:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Protocol, cast
+from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
 from pyagent_patterns.agent import Agent
@@ -25,11 +25,15 @@ from pyagent_patterns.result import Result
 class Team(Protocol):
     """What a store needs of a pattern."""
 
-    name: ClassVar[str]
     policy: Policy
 
     @property
+    def kind(self) -> str: ...
+
+    @property
     def agents(self) -> Sequence[Agent]: ...
+
+    def policy_at(self, path: str) -> Policy: ...
 
     async def run(
         self,

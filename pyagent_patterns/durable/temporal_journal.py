@@ -87,7 +87,7 @@ class Activities:
             await self._check_late(asked.lease)
             team = cast(Team, teams.load(asked.team))
             question = Question.from_dict(json.loads(asked.question), team.agents)
-            asking = Asking(question, labels_of(question, {}), team.policy)
+            asking = Asking(question, labels_of(question, {}), team.policy_at(question.path))
             what = f"the answer of {question.agent.name!r}"
             try:
                 async with _heartbeat(asked.lease):

@@ -1,24 +1,30 @@
 """OrchestratorWorkers: one agent plans, specialists work, one agent writes the answer.
 
 task ─► plan ─► work: each assignment when what it depends on is done ─► synthesis ─► answer
+         ▲                                                          │
+         └──── plan on: after each step, or after failures ◄────────┘
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Unpack
+from typing import Unpack
 
-from pyagent_patterns.agent import Agent
-from pyagent_patterns.base import Pattern, Policies
-from pyagent_patterns.errors import PlanError, WorkersFailedError
-from pyagent_patterns.plan import Assignment, InvalidPlan, Plan
+from pyagent_patterns.agent import Agent, Member, MemberLike, as_member
+from pyagent_patterns.base import Options, Pattern
+from pyagent_patterns.errors import WorkersFailedError
+from pyagent_patterns.plan import Assignment
 from pyagent_patterns.result import Outcome
-from pyagent_patterns.run import RunContext, Task
+from pyagent_patterns.run import RunContext
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
 
 from . import prompts
+from .checks import at_least, limit_of, named
+from .planning import AgentFactory, Planner, Planning, PlanningMode
+from .prompts import Prompts
+from .review import Judge, Review, as_reviews, reviewed
 
 
 class OrchestratorWorkers(Pattern):
@@ -27,10 +33,20 @@ class OrchestratorWorkers(Pattern):
     The planner is told each worker's name and what it is for. An assignment starts the moment
     those it depends on are done, and is given their outputs; at most `max_parallel` run at once
     (None: no limit). A worker that fails does not end the run: what depends on it is skipped,
-    and the synthesis is told what is missing. `synthesizer` writes the answer; without one the
-    orchestrator's model does, under a system prompt of its own. `plan_schema` replaces the JSON
-    Schema that constrains the planner's answer, for models that need a tighter one. `policies`
-    are those of every pattern: what happens when things fail, and what may be spent.
+    and the synthesis is told what is missing.
+
+    The `orchestrator` plans and writes the answer, that under a system prompt of its own; a
+    `planner` or a `synthesizer` takes its place. `workers` are the specialists, `worker` one for
+    all the work. Each of these is an agent, a pattern, or an async function `(prompt) -> str`.
+
+    With `planning="iterative"` the planner plans a step, sees what came of it and plans on, at most
+    `max_iterations` times; one that makes no progress twice is stopped. In "full" planning it is
+    asked again after failures, at most `max_replans` times. With an `agent_factory`, which makes an
+    `Agent` of a `NewAgent`, the planner may define at most `max_new_agents` for itself. `review`
+    is a quality gate, or several, for each outcome or the answer. `prompts` changes the wording;
+    `plan_schema` replaces the JSON Schema that constrains the planner's answer, for models that
+    need a tighter one. `options` are those of every pattern: what happens when things fail, what
+    may be spent, who is asked, what the answer must be.
 
     `result.metadata` has `assignments` (id, worker, subtask, depends_on) and `workers_used`.
 
@@ -39,109 +55,107 @@ class OrchestratorWorkers(Pattern):
     synthesiser gives no answer.
     """
 
-    name: ClassVar[str] = "orchestrator_workers"
+    name = "orchestrator_workers"
 
     def __init__(
         self,
         *,
-        orchestrator: Agent,
-        workers: Sequence[Agent],
-        synthesizer: Agent | None = None,
+        orchestrator: Agent | None = None,
+        workers: Sequence[MemberLike] = (),
+        planner: MemberLike | None = None,
+        worker: MemberLike | None = None,
+        synthesizer: MemberLike | None = None,
         max_parallel: int | None = None,
+        planning: PlanningMode = "full",
+        max_iterations: int = 10,
+        max_replans: int = 0,
+        agent_factory: AgentFactory | None = None,
+        max_new_agents: int = 5,
+        review: Review | Judge | Sequence[Review] = (),
+        prompts: Prompts = prompts.DEFAULT,
         plan_schema: JSONObject | None = None,
-        **policies: Unpack[Policies],
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(**policies)
-        self.orchestrator = _agent("orchestrator", orchestrator)
-        self.workers = _team(workers)
-        # The planner's own system prompt asks for a plan; the final answer must not heed it.
-        self.synthesizer = (
-            orchestrator.with_system_prompt(prompts.SYNTHESIS_ROLE)
-            if synthesizer is None
-            else _agent("synthesizer", synthesizer)
+        super().__init__(**options)
+        if orchestrator is not None and not isinstance(orchestrator, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"orchestrator must be an Agent('name', llm); got {orchestrator!r}")
+        self.orchestrator = orchestrator
+        self.workers = named("workers", workers if worker is None else [*workers, worker])
+        self.synthesizer = _synthesizer(synthesizer, orchestrator)
+        self.max_parallel = limit_of("max_parallel", max_parallel)
+        self.reviews = as_reviews(review)
+        self._reviews = {
+            of: [r for r in self.reviews if r.of == of] for of in ("outcome", "answer")
+        }
+        self._prompts = prompts
+        self._planner = Planner(
+            member=_planner(planner, orchestrator),
+            workers=self.workers,
+            mode=planning,
+            max_iterations=at_least("max_iterations", 1, max_iterations),
+            max_replans=at_least("max_replans", 0, max_replans),
+            agent_factory=agent_factory,
+            max_new_agents=at_least("max_new_agents", 1, max_new_agents),
+            schema=None if plan_schema is None else OutputSchema("plan", plan_schema, strict=False),
+            closing=self.synthesizer,
+            wording=prompts,
         )
-        if max_parallel is not None and max_parallel < 1:
-            raise ValueError(f"max_parallel must be at least 1, or None; got {max_parallel!r}")
-        self.max_parallel = max_parallel
-        self._schema = _schema(plan_schema, self.workers)
 
     @property
-    def agents(self) -> Sequence[Agent]:
-        return (self.orchestrator, *self.workers.values(), self.synthesizer)
+    def members(self) -> Sequence[Member]:
+        judges = [member for review in self.reviews for member in review.members]
+        return (self._planner.member, *self.workers.values(), *judges, self.synthesizer)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
-        plan = await self._plan(ctx.child("plan"), task)
-        outcomes = await self._work(ctx.child("work"), plan)
-        return await self._synthesise(ctx.child("synthesis"), task, outcomes)
-
-    async def _plan(self, ctx: RunContext, task: str) -> Plan:
-        """Ask for a plan; if it is not valid, once more with everything that is wrong."""
-        question = prompts.planning(task, tuple(self.workers.values()), self._schema)
-        try:
-            return await self._ask_plan(ctx, question)
-        except InvalidPlan as invalid:
-            question = prompts.repair(question, invalid.text, invalid.faults)
-        try:
-            return await self._ask_plan(ctx, question)
-        except InvalidPlan as invalid:
-            raise PlanError(self.orchestrator.name, invalid.faults, invalid.text) from None
-
-    async def _ask_plan(self, ctx: RunContext, question: str) -> Plan:
-        answer = await ctx.ask(self.orchestrator, question, phase="plan", schema=self._schema)
-        try:
-            plan = Plan.parse(answer, tuple(self.workers))
-        except InvalidPlan as invalid:
-            ctx.record.plan_rejected(invalid)
-            raise
-        ctx.record.plan_accepted(plan.assignments)
-        return plan
-
-    async def _work(self, ctx: RunContext, plan: Plan) -> Sequence[Outcome]:
-        """Run the plan's graph; what became of each assignment, in the plan's order."""
-        await ctx.dag(
-            {a.id: Task(a.depends_on, partial(self._do, plan, a)) for a in plan},
-            limit=self.max_parallel,
-            on_settled=lambda name, how: ctx.record.settled(plan[name], how),
-        )
-        outcomes = ctx.record.outcomes
-        if not any(outcome.output is not None for outcome in outcomes):
-            raise WorkersFailedError(outcomes)
-        return outcomes
+        planning, work = self._planner.begin(ctx.child("plan"), task), ctx.child("work")
+        while plan := await planning.next():
+            await work.carry_out(plan, partial(self._do, planning), limit=self.max_parallel)
+        return await self._synthesise(ctx.child("synthesis"), task, ctx.record.outcomes)
 
     async def _do(
-        self, plan: Plan, assignment: Assignment, ctx: RunContext, outputs: Mapping[str, str]
+        self,
+        planning: Planning,
+        assignment: Assignment,
+        ctx: RunContext,
+        outputs: Mapping[str, str],
     ) -> str:
-        given = {plan[name]: output for name, output in outputs.items()}
-        question = prompts.subtask(assignment, given)
-        return await ctx.ask(self.workers[assignment.worker], question, phase="worker")
+        given = {planning.assignment(name): output for name, output in outputs.items()}
+        question = self._prompts.subtask(assignment, given)
+        worker = planning.workers[assignment.worker]
+
+        async def do(feedback: str | None) -> str:
+            return await ctx.ask(worker, prompts.with_feedback(question, feedback), phase="worker")
+
+        output, objection = await reviewed(self._reviews["outcome"], ctx, assignment.subtask, do)
+        if objection is not None:
+            ctx.record.rejected(assignment.id, objection)
+        return output
 
     async def _synthesise(self, ctx: RunContext, task: str, outcomes: Sequence[Outcome]) -> str:
-        question = prompts.synthesis(task, outcomes)
-        return await ctx.ask(self.synthesizer, question, phase="synthesis")
+        if not any(outcome.output is not None for outcome in outcomes):
+            raise WorkersFailedError(outcomes)
+        question = self._prompts.synthesis(task, outcomes, ctx.record.shortfalls)
+
+        async def do(feedback: str | None) -> str:
+            asked = prompts.with_feedback(question, feedback)
+            return await ctx.ask(self.synthesizer, asked, phase="synthesis")
+
+        answer, objection = await reviewed(self._reviews["answer"], ctx, task, do)
+        if objection is not None:
+            ctx.record.rejected(None, objection)
+        return answer
 
 
-def _agent(argument: str, value: object) -> Agent:
-    if not isinstance(value, Agent):
-        raise TypeError(f"{argument} must be an Agent('name', llm); got {value!r}")
-    return value
+def _planner(planner: MemberLike | None, orchestrator: Agent | None) -> Member:
+    if planner is None and orchestrator is None:
+        raise TypeError("give an orchestrator, an Agent that plans; or a planner")
+    return as_member("planner", planner or orchestrator)
 
 
-def _team(workers: Sequence[Agent]) -> dict[str, Agent]:
-    team: dict[str, Agent] = {}
-    for position, worker in enumerate(workers):
-        _agent(f"workers[{position}]", worker)
-        if worker.name in team:
-            raise ValueError(
-                f"workers has two agents named {worker.name!r}; a plan names workers, so give "
-                "each a name of its own"
-            )
-        team[worker.name] = worker
-    if not team:
-        raise ValueError("workers is empty; give at least one Agent to do the work")
-    return team
-
-
-def _schema(given: JSONObject | None, team: Mapping[str, Agent]) -> OutputSchema:
-    if given is None:
-        return Plan.schema(tuple(team))
-    return OutputSchema("plan", given, strict=False)
+def _synthesizer(synthesizer: MemberLike | None, orchestrator: Agent | None) -> Member:
+    if synthesizer is not None:
+        return as_member("synthesizer", synthesizer)
+    if orchestrator is None:
+        raise TypeError("give an orchestrator, an Agent that writes the answer; or a synthesizer")
+    # The planner's own system prompt asks for a plan; the final answer must not heed it.
+    return orchestrator.with_system_prompt(prompts.SYNTHESIS_ROLE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
-from pyagent_patterns.agent import Agent
-from pyagent_patterns.plan import Assignment
-from pyagent_patterns.result import Outcome
+from pyagent_patterns.agent import Member
+from pyagent_patterns.plan import Assignment, Plan
+from pyagent_patterns.result import Outcome, OutcomeStatus
 from pyagent_patterns.standing_in import finished_work
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.hostile import free_tag
@@ -18,26 +20,73 @@ SYNTHESIS_ROLE = (
 )
 
 
-def planning(task: str, workers: Sequence[Agent], schema: OutputSchema) -> str:
+def plan_for_reading(planner: str, plan: Plan, usd: Decimal | None, wrong: Sequence[str]) -> str:
+    """A plan as a person sees it who is to approve it; `wrong` is with the edit they made."""
+    lines = [f"{planner} plans:"]
+    for assignment in plan:
+        after = f", after {', '.join(assignment.depends_on)}" if assignment.depends_on else ""
+        lines.append(f"  {assignment.id} {assignment.worker}{after}: {assignment.subtask}")
+    lines += [f"  new agent {agent.name}: {agent.role}" for agent in plan.agents]
+    lines.append("Expected cost: " + ("not known" if usd is None else f"${usd:.4f}"))
+    lines += [f"That edit cannot be run: {fault}" for fault in wrong]
+    return "\n".join(lines)
+
+
+def planning(task: str, workers: Sequence[Member], schema: OutputSchema) -> str:
     """The task, who can do what, and the form of the plan."""
-    team = "\n".join(
-        f"- {worker.name}: {worker.purpose}" if worker.purpose else f"- {worker.name}"
-        for worker in workers
-    )
     return f"""Break the task into assignments for these workers:
-{team}
+{_listed(workers)}
 
 <task>
 {task}
 </task>
 
-Each assignment goes to one worker and is done once. A worker sees only its own subtask and the \
-outputs of the assignments it depends on, so make every subtask complete in itself. List in \
-depends_on the ids of the assignments whose output it needs, and only those: all others run at \
-the same time. Use only the workers the task needs; a worker may have several assignments.
+{_HOW_TO_ASSIGN}
 
 Answer with JSON that follows this schema, and nothing else:
 {schema.text}"""
+
+
+def planning_on(
+    task: str, workers: Sequence[Member], schema: OutputSchema, outcomes: Sequence[Outcome]
+) -> str:
+    """The task, what has come of the work so far, and the form of what is to be done next."""
+    done = finished_work(outcomes) or "Nothing is finished."
+    lost = _lost(outcomes)
+    failed = f"\nThis was tried and came to nothing:\n{lost}\n" if lost else ""
+    return f"""A task is done in steps by these workers:
+{_listed(workers)}
+
+<task>
+{task}
+</task>
+
+What is finished so far:
+
+{done}
+{failed}
+Give the assignments of the next step, one or several; or an empty list if the task can be \
+answered from what is finished. {_HOW_TO_ASSIGN} They may also depend on finished work, by its id.
+
+Answer with JSON that follows this schema, and nothing else:
+{schema.text}"""
+
+
+def new_agents(question: str, left: int) -> str:
+    """The same question, where the planner may define agents of its own."""
+    return f"""{question}
+
+Where no worker fits, you may define up to {left} new agents under "agents", each with a name, \
+its role and its system prompt, and give them assignments like the others."""
+
+
+_HOW_TO_ASSIGN = (
+    "Each assignment goes to one worker and is done once. A worker sees only its own subtask and "
+    "the outputs of the assignments it depends on, so make every subtask complete in itself. List "
+    "in depends_on the ids of the assignments whose output it needs, and only those: all others "
+    "run at the same time. Use only the workers the task needs; a worker may have several "
+    "assignments."
+)
 
 
 def repair(question: str, answer: str, faults: Sequence[str]) -> str:
@@ -70,41 +119,163 @@ You build on what was done before:
 {given}"""
 
 
-def synthesis(task: str, outcomes: Sequence[Outcome]) -> str:
+def synthesis(task: str, outcomes: Sequence[Outcome], shortfalls: Sequence[str] = ()) -> str:
     """The task, every outcome with its worker, and what is missing and why."""
-    done = finished_work(outcomes)
-    lost = "\n".join(
-        f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
-        for outcome in outcomes
-        if outcome.output is None
-    )
-    cut_off = "\n".join(
-        f"- {outcome.worker} ({outcome.id})"
-        for outcome in outcomes
-        if outcome.status == "truncated"
-    )
-    missing = (
-        f"""
-This part of the work is missing. Do not make it up; say in the answer what is missing:
-{lost}
-"""
-        if lost
-        else ""
-    )
-    incomplete = (
-        f"""
-These outputs were cut off before their end. Say so in the answer where it matters:
-{cut_off}
-"""
-        if cut_off
-        else ""
-    )
+    notes = [
+        (
+            "This part of the work is missing. Do not make it up; say in the answer what is "
+            "missing:",
+            _lost(outcomes),
+        ),
+        (
+            "These outputs were cut off before their end. Say so in the answer where it matters:",
+            _named(outcomes, "truncated"),
+        ),
+        (
+            "These outputs did not pass their review. Use them with care, and say so where it "
+            "matters:",
+            _named(outcomes, "rejected"),
+        ),
+        (
+            "The work is not complete, for these reasons. Say so in the answer:",
+            "\n".join(f"- {why}" for why in shortfalls),
+        ),
+    ]
+    told = "".join(f"\n{words}\n{listed}\n" for words, listed in notes if listed)
     return f"""<task>
 {task}
 </task>
 
 The specialists' work:
 
-{done}
-{missing}{incomplete}
+{finished_work(outcomes)}
+{told}
 Write the final answer to the task."""
+
+
+def stage(task: str, given: Mapping[str, str]) -> str:
+    """The task, and what the stages before made of it, by who did."""
+    if not given:
+        return task
+    tag = free_tag([task, *given.values()])
+    before = "\n\n".join(
+        f'<{tag} from="{name}">\n{output}\n</{tag}>' for name, output in given.items()
+    )
+    return f"""<task>
+{task}
+</task>
+
+What was done before:
+
+{before}
+
+Do your part of the task, building on that."""
+
+
+def side_by_side(outputs: Mapping[str, str]) -> str:
+    """Several outputs as one text."""
+    return "\n\n".join(f"## {name}\n\n{output}" for name, output in outputs.items())
+
+
+def routing(task: str, routes: Mapping[str, str], top_k: int, schema: OutputSchema) -> str:
+    """The task, the routes it can take, and the form of the choice."""
+    listed = "\n".join(
+        f"- {name}: {what}" if what else f"- {name}" for name, what in routes.items()
+    )
+    how_many = "the one route" if top_k == 1 else f"up to {top_k} routes, the best first,"
+    return f"""Choose {how_many} that fits the task best:
+{listed}
+
+<task>
+{task}
+</task>
+
+Give each route by its exact name, with your confidence from 0 to 1, and the reason. If none \
+fits, give an empty list.
+
+Answer with JSON that follows this schema, and nothing else:
+{schema.text}"""
+
+
+def repair_route(question: str, answer: str, fault: str) -> str:
+    """The same question, with the answer that was given and what is wrong with it."""
+    return f"""{question}
+
+This answer was given before:
+{answer}
+
+It cannot be used: {fault}. Choose again."""
+
+
+def judging(task: str, work: str, criteria: str) -> str:
+    """The work, what it was for, and what it is judged by."""
+    tag = free_tag([task, work])
+    by = f"\nIt must meet these criteria:\n{criteria}\n" if criteria else ""
+    return f"""Judge whether this work does its task well enough.
+
+<task>
+{task}
+</task>
+
+<{tag}>
+{work}
+</{tag}>
+{by}
+Accept it if it does. If it does not, say in reasons what must be changed, so that who did it can \
+mend it from that alone."""
+
+
+def feedback(work: str, reasons: str) -> str:
+    """What is told with a question that is put again: what was done, and what is wrong with it."""
+    tag = free_tag([work])
+    return f"""You did this before:
+
+<{tag}>
+{work}
+</{tag}>
+
+It was sent back:
+{reasons}
+
+Do the whole again with that mended."""
+
+
+def with_feedback(question: str, feedback: str | None) -> str:
+    """A question, put again if there is feedback."""
+    return question if feedback is None else f"{question}\n\n{feedback}"
+
+
+def _listed(members: Sequence[Member]) -> str:
+    return "\n".join(
+        f"- {member.name}: {member.purpose}" if member.purpose else f"- {member.name}"
+        for member in members
+    )
+
+
+def _lost(outcomes: Sequence[Outcome]) -> str:
+    return "\n".join(
+        f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
+        for outcome in outcomes
+        if outcome.output is None
+    )
+
+
+def _named(outcomes: Sequence[Outcome], status: OutcomeStatus) -> str:
+    return "\n".join(
+        f"- {outcome.worker} ({outcome.id})" for outcome in outcomes if outcome.status == status
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """The wording of an orchestration; replace one to say it otherwise."""
+
+    planning: Callable[[str, Sequence[Member], OutputSchema], str] = planning
+    planning_on: Callable[[str, Sequence[Member], OutputSchema, Sequence[Outcome]], str] = (
+        planning_on
+    )
+    subtask: Callable[[Assignment, Mapping[Assignment, str]], str] = subtask
+    synthesis: Callable[[str, Sequence[Outcome], Sequence[str]], str] = synthesis
+
+
+DEFAULT = Prompts()

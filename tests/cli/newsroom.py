@@ -67,7 +67,7 @@ class Approval(Pattern):
     """Asks, then waits for a word from outside."""
 
     name = "approval"
-    agents = (teacher,)
+    members = (teacher,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         draft = await ctx.ask(teacher, task, phase="worker")

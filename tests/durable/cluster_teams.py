@@ -81,7 +81,7 @@ class Each(Pattern):
         self._agent = agent
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return [self._agent]
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
@@ -104,7 +104,7 @@ class Approved(Pattern):
         self._pause = pause
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return [self._agent]
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

@@ -394,7 +394,7 @@ class Dice(Pattern):
     """Rolls a die, on record."""
 
     name = "dice"
-    agents = ()
+    members = ()
     rolls = iter(range(1, 100))
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

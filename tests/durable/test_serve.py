@@ -29,7 +29,7 @@ class Order(Pattern):
     """Waits for payment, or as many seconds as its task says."""
 
     name = "order"
-    agents = ()
+    members = ()
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         if task.startswith("wait "):

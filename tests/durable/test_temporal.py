@@ -75,7 +75,7 @@ class Flow(Pattern):
         self.work: Any = None
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return (self.agent,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

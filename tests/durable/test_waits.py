@@ -35,7 +35,7 @@ class Approved(Pattern):
         self.writer = Agent("writer", ScriptedLLM(answers))
 
     @property
-    def agents(self) -> tuple[Agent, ...]:
+    def members(self) -> tuple[Agent, ...]:
         return (self.writer,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
@@ -63,7 +63,7 @@ class Sleeper(Pattern):
     """Waits a while."""
 
     name = "sleeper"
-    agents = ()
+    members = ()
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ async def test_a_run_waits_for_a_signal_without_being_there(file: Path) -> None:
 async def test_a_signal_may_come_first_and_each_is_taken_once(file: Path) -> None:
     class Twice(Pattern):
         name = "twice"
-        agents = ()
+        members = ()
 
         async def _execute(self, ctx: RunContext, task: str) -> str:
             return f"{await ctx.wait_signal('go')} {await ctx.wait_signal('go')}"
@@ -128,7 +128,7 @@ async def test_a_signal_under_another_name_wakes_nobody(file: Path) -> None:
 async def test_a_wait_that_was_renamed_is_named(file: Path) -> None:
     class Waits(Pattern):
         name = "waits"
-        agents = ()
+        members = ()
 
         def __init__(self, signal: str) -> None:
             super().__init__()
@@ -155,7 +155,7 @@ async def test_a_signal_from_another_process_wakes_a_run_of_a_module(
 
             class Order(Pattern):
                 name = "order"
-                agents = ()
+                members = ()
                 async def _execute(self, ctx, task):
                     return f"{task}: {await ctx.wait_signal('paid')}"
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import ClassVar, Unpack
 
 from pyagent_patterns import Agent, Pattern
-from pyagent_patterns.base import Policies
+from pyagent_patterns.base import Options
 from pyagent_patterns.run import RunContext
 from pyagent_patterns.traffic import Traffic
 from pyagent_providers import Completion, ModelPrice, Usage
@@ -21,12 +21,12 @@ class Solo(Pattern):
 
     name: ClassVar[str] = "solo"
 
-    def __init__(self, agent: Agent, **policies: Unpack[Policies]) -> None:
+    def __init__(self, agent: Agent, **policies: Unpack[Options]) -> None:
         super().__init__(**{"traffic": Traffic(), **policies})
         self._agent = agent
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return (self._agent,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

@@ -22,7 +22,7 @@ from pyagent_patterns import (
     RetryPolicy,
     Traffic,
 )
-from pyagent_patterns.base import Policies
+from pyagent_patterns.base import Options
 from pyagent_patterns.durable import Runs
 from pyagent_patterns.run import RunContext, Task
 from pyagent_patterns.testing import capture_trace
@@ -65,12 +65,12 @@ class FanOut(Pattern):
 
     name: ClassVar[str] = "fan_out"
 
-    def __init__(self, agent: Agent, width: int, **policies: Unpack[Policies]) -> None:
+    def __init__(self, agent: Agent, width: int, **policies: Unpack[Options]) -> None:
         super().__init__(**{"traffic": Traffic(), **policies})
         self._agent, self._width = agent, width
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return (self._agent,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

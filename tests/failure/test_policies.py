@@ -20,7 +20,7 @@ from pyagent_patterns import (
     Traffic,
     WorkersFailedError,
 )
-from pyagent_patterns.base import Policies
+from pyagent_patterns.base import Options
 from pyagent_patterns.testing import capture_trace
 from pyagent_providers.errors import AuthenticationError, ContentRefusedError
 from pyagent_providers.testing import Answer, ScriptedLLM, Step
@@ -38,7 +38,7 @@ def crew(
     *,
     plan: str = CHAIN,
     final: Answer | Step = "the final answer",
-    **policies: Unpack[Policies],
+    **policies: Unpack[Options],
 ) -> OrchestratorWorkers:
     return OrchestratorWorkers(
         orchestrator=Agent("planner", ScriptedLLM([plan, final], price=PRICE)),

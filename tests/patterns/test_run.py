@@ -272,10 +272,10 @@ async def test_events_tell_the_run_as_it_happens() -> None:
     await crew.run("the task", on_event=events.append)
     kinds = [type(event).__name__ for event in events]
     assert kinds == [
-        *("StepStarted", "CallSettled", "StepEnded", "PlanRejected"),
-        *("StepStarted", "CallSettled", "StepEnded", "PlanAccepted"),
+        *("RunStarted", "StepStarted", "CallSettled", "StepEnded", "PlanRejected"),
+        *("StepStarted", "CallSettled", "StepEnded", "PlanAccepted", "AssignmentStarted"),
         *("StepStarted", "CallSettled", "CallSettled", "StepEnded", "OutcomeSettled"),
-        *("StepStarted", "CallSettled", "StepEnded", "OutcomeSettled"),
+        *("AssignmentStarted", "StepStarted", "CallSettled", "StepEnded", "OutcomeSettled"),
         *("StepStarted", "CallSettled", "StepEnded"),
     ]
     by_kind = {kind: [e for e in events if type(e) is kind] for kind in map(type, events)}

@@ -86,7 +86,7 @@ class Nested(Pattern):
         self._name_all(tree, "r", world)
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return tuple(self.asked.values())
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

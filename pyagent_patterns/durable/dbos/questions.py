@@ -322,7 +322,7 @@ async def _by_data(given: JSONObject) -> JSONObject:
         question = Question.from_dict(cast(JSONObject, given["question"]), team.agents)
     except Exception as error:  # importing runs code: whatever it raises, another may ask
         return {"refused": f"{type(error).__name__}: {error}"}
-    asking = Asking(question, labels_of(question, {}), team.policy)
+    asking = Asking(question, labels_of(question, {}), team.policy_at(question.path))
     carrier = {"traceparent": given["traceparent"] or ""}
     token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier))
     try:

@@ -51,7 +51,7 @@ class Waiting(Pattern):
         self._pause = pause
 
     @property
-    def agents(self) -> Sequence[Agent]:
+    def members(self) -> Sequence[Agent]:
         return (self._first, self._last)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

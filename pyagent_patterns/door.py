@@ -1,0 +1,192 @@
+"""One question of a run: asked or replayed, on record, in the ledger, and told of.
+
+Every model call of every pattern comes through `put`. Nothing else accounts for a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+from .agent import Agent, Member
+from .asking import Asking, Labels, agent_span, labels_of
+from .attempts import Watch
+from .errors import AgentError, BudgetExceeded, agent_error
+from .estimate import Past
+from .events import CallSettled, StepEnded, StepStarted, TextDelta
+from .form import Form
+from .journal import Call, Called, Journal
+from .ledger import CallRecord
+from .people import Gate, Human
+from .policy import Policy
+from .purse import Purse
+from .question import Question, Reply
+from .record import RunRecord
+from .toolsets import OpenToolsets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What all scopes of one pattern's run share. `labels` belongs to the pattern: it outlives it.
+
+    `last` is the agent that writes the answer. Of a pattern within another's run, `path` are the
+    names of those it is in, each with a "/" after it, and `answers` says whether its answer is the
+    whole run's. `agents` are those that other processes know too; None: all. `form` is what the
+    answer must be. At `gates` a person is asked: `human`, where the application gave one.
+    `streams`: somebody reads along.
+    """
+
+    record: RunRecord
+    journal: Journal
+    policy: Policy
+    labels: Labels
+    past: Past = field(default_factory=Past)
+    agents: Sequence[Agent] | None = None
+    toolsets: OpenToolsets = field(default_factory=OpenToolsets)
+    last: Member | None = None
+    path: str = ""
+    answers: bool = True
+    form: Form | None = None
+    gates: frozenset[Gate] = frozenset()
+    human: Human | None = None
+    streams: bool = False
+
+
+async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Reply:
+    """Ask and record, or answer from the record; either way seen, logged and told.
+
+    Raises AgentError when every attempt failed, now or on record.
+    """
+    record, started = run.record, time.perf_counter()
+    _tell_start(record, question)
+    labels = labels_of(question, run.labels)
+    watch = Watch(
+        attempt=partial(_settle, record),
+        text=partial(_tell_text, record, question) if record.watched else None,
+        streams=run.streams,
+    )
+    asking = Asking(question, labels, run.policy, purse=purse, watch=watch)
+    try:
+        # What limits the run is in this process, so what it limits is as well; and only here is
+        # an agent known that a planner defined.
+        known = run.agents is None or question.agent in run.agents
+        call = Call(key, "ask", question, here=purse is not None or not known)
+        called = await run.journal.call(call, asking.ask)
+    finally:
+        asking.count()
+    record.called(key, called)
+    reply = asking.reply
+    if reply is None or called.made != "here":
+        reply = Reply.from_dict(called.value, replayed=called.made == "before")
+    error = asking.error
+    if error is None and reply.text is None:
+        error = _recorded_error(question.agent, reply)
+    if called.made == "before":
+        _replay(run, purse, question, reply, error)
+    elif called.made == "elsewhere":
+        for call in reply.calls:
+            _settle(record, call, None)
+    _tell_end(record, question, reply, called, time.perf_counter() - started)
+    if error is not None:
+        if isinstance(error, BudgetExceeded) and record.refusal is None:
+            record.refusal = error
+        raise error
+    if question.task_id is not None:
+        confidence = question.confidence_in(cast(str, reply.text))
+        if confidence is not None:
+            record.confident(question.task_id, confidence)
+    return reply
+
+
+def _replay(
+    run: Run, purse: Purse | None, question: Question, reply: Reply, error: AgentError | None
+) -> None:
+    """Show an answer that was paid for before."""
+    if purse is not None:
+        for call in reply.calls:
+            purse.count_replayed(call)
+        if reply.text is not None and not question.closing:
+            purse.count_output(reply.text)
+    if question.part:
+        _settle_all(run.record, reply.calls)
+        return
+    with agent_span(question, labels_of(question, run.labels), replayed=True) as span:
+        span.calls = reply.calls
+        _settle_all(run.record, reply.calls)
+        if error is not None:
+            span.failed(error)
+
+
+def _settle_all(record: RunRecord, calls: Sequence[CallRecord]) -> None:
+    for call in calls:
+        _settle(record, call, None)
+
+
+def _settle(record: RunRecord, call: CallRecord, retry_in: float | None) -> None:
+    """The one place where a call is accounted for in this run: ledger and event."""
+    record.call(call)
+    if record.watched:
+        record.tell(CallSettled(run_id=record.run_id, call=call, retry_in=retry_in))
+
+
+def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
+    model = reply.calls[-1].requested_model if reply.calls else agent.llm.model
+    return agent_error(
+        reply.error or "", agent=agent.name, model=model, kind=reply.kind or "failed"
+    )
+
+
+def _tell_start(record: RunRecord, question: Question) -> None:
+    if record.watched:
+        record.tell(
+            StepStarted(
+                run_id=record.run_id,
+                step=question.step,
+                phase=question.phase,
+                agent=question.agent.name,
+                path=question.path,
+                model=question.agent.llm.model,
+                task_id=question.task_id,
+                prompt=question.prompt,
+            )
+        )
+
+
+def _tell_text(record: RunRecord, question: Question, text: str) -> None:
+    record.tell(
+        TextDelta(
+            run_id=record.run_id,
+            step=question.step,
+            phase=question.phase,
+            agent=question.agent.name,
+            path=question.path,
+            task_id=question.task_id,
+            closing=question.closing,
+            text=text,
+        )
+    )
+
+
+def _tell_end(
+    record: RunRecord, question: Question, reply: Reply, called: Called, seconds: float
+) -> None:
+    if record.watched:
+        record.tell(
+            StepEnded(
+                run_id=record.run_id,
+                step=question.step,
+                phase=question.phase,
+                agent=question.agent.name,
+                path=question.path,
+                model=question.agent.llm.model,
+                task_id=question.task_id,
+                output=reply.text,
+                error=reply.error,
+                calls=reply.calls,
+                seconds=seconds,
+                replayed=called.made == "before",
+            )
+        )

@@ -1,0 +1,126 @@
+"""What form an answer must have: a pydantic model, another type, or a JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from pyagent_providers.base import OutputSchema
+from pyagent_providers.types import JSONObject
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+OutputType: TypeAlias = "type[Any] | JSONObject"
+"""A type that pydantic knows, or a JSON Schema."""
+
+_FENCE: Final = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+class Unfit(ValueError):
+    """A text that does not have the form: all its faults, and the text as it came."""
+
+    def __init__(self, faults: list[str], text: str) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+        self.text = text
+
+
+class Form:
+    """The form of an answer, or of what a run is given.
+
+    Of a type, values are read by pydantic; of a JSON Schema they stay JSON values, checked by
+    `jsonschema`. Raises TypeError or ValueError for what is neither, ImportError without
+    `jsonschema` (`pip install "pyagent-sdk[spec]"`).
+    """
+
+    def __init__(self, wanted: OutputType) -> None:
+        self._wanted = wanted
+        self._faults = _by_schema(wanted) if isinstance(wanted, Mapping) else None
+
+    @cached_property
+    def schema(self) -> OutputSchema:
+        """What a model is told, and held to where its provider can."""
+        if isinstance(self._wanted, Mapping):
+            return OutputSchema("answer", self._wanted, strict=False)
+        return OutputSchema("answer", cast(JSONObject, self._adapter.json_schema()), strict=False)
+
+    def read(self, text: str) -> object:
+        """The value that a text stands for: JSON, bare or in one code fence. Raises `Unfit`."""
+        fenced = _FENCE.match(text.strip())
+        try:
+            value: object = json.loads(fenced.group(1) if fenced else text)
+        except ValueError as error:
+            raise Unfit([f"it is not JSON: {error}"], text) from error
+        return self.check(value, text)
+
+    def check(self, value: object, text: str = "") -> object:
+        """The value, read as the type. Raises `Unfit` with every fault."""
+        if self._faults is not None:
+            if faults := self._faults(value):
+                raise Unfit(faults, text)
+            return value
+        from pydantic import ValidationError
+
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise Unfit(
+            [f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in found], text
+        )
+
+    def asked(self, prompt: str) -> str:
+        """A prompt that asks for the form as well."""
+        return (
+            f"{prompt}\n\nAnswer with JSON that follows this schema, and nothing else:\n"
+            f"{self.schema.text}"
+        )
+
+    def repair(self, prompt: str, unfit: Unfit) -> str:
+        """The same question, with the answer that was given and everything wrong with it."""
+        listed = "\n".join(f"- {fault}" for fault in unfit.faults)
+        return (
+            f"{self.asked(prompt)}\n\nThis answer was given before:\n{unfit.text}\n\n"
+            f"It does not follow the schema:\n{listed}\n\n"
+            "Give the whole answer again with every one of these faults mended."
+        )
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        from pydantic import TypeAdapter  # takes longer to import than all of this package
+
+        return TypeAdapter(cast(type[Any], self._wanted))
+
+
+def as_json(value: object) -> str:
+    """A value as JSON text, also one that pydantic knows how to write."""
+    from pydantic_core import to_json
+
+    return to_json(value, indent=2).decode()
+
+
+def _by_schema(schema: JSONObject) -> Callable[[object], list[str]]:
+    """Finds what is wrong with a value by a JSON Schema."""
+    try:
+        from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import validator_for
+    except ImportError as error:
+        raise ImportError(
+            'a JSON Schema needs jsonschema: pip install "pyagent-sdk[spec]"; '
+            "a pydantic model does not"
+        ) from error
+    kind: Any = validator_for(cast(Any, schema))
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"this is no JSON Schema: {error.message}") from error
+    validator = kind(schema)
+
+    def faults(value: object) -> list[str]:
+        return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
+
+    return faults

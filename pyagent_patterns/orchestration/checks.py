@@ -1,0 +1,40 @@
+"""What the patterns ask of their arguments: a clear error before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyagent_patterns.agent import Member, MemberLike, as_member
+
+
+def named(argument: str, members: Sequence[MemberLike]) -> dict[str, Member]:
+    """The members by name.
+
+    Raises TypeError for what is no member, ValueError for none at all and for two of one name.
+    """
+    team: dict[str, Member] = {}
+    for position, value in enumerate(members):
+        member = as_member(f"{argument}[{position}]", value)
+        if member.name in team:
+            raise ValueError(
+                f"{argument} has two agents named {member.name!r}; a plan names workers, so give "
+                "each a name of its own"
+            )
+        team[member.name] = member
+    if not team:
+        raise ValueError(f"{argument} is empty; give at least one Agent to do the work")
+    return team
+
+
+def at_least(argument: str, least: int, value: int) -> int:
+    """The value. Raises ValueError if it is less."""
+    if value < least:
+        raise ValueError(f"{argument} must be at least {least}; got {value!r}")
+    return value
+
+
+def limit_of(argument: str, value: int | None) -> int | None:
+    """The limit, None for none. Raises ValueError if it is less than 1."""
+    if value is not None and value < 1:
+        raise ValueError(f"{argument} must be at least 1, or None; got {value!r}")
+    return value

@@ -1,0 +1,136 @@
+"""Quality gates: a judge accepts what was done, or sends it back with reasons, a few times."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
+
+from pyagent_patterns.agent import Member
+from pyagent_patterns.form import Form, Unfit
+from pyagent_patterns.run import RunContext
+from pyagent_providers.types import JSONObject, JSONValue
+
+from . import prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says: whether work is `accepted`, and the `reasons` if it is not."""
+
+    accepted: bool
+    reasons: str = ""
+
+
+Check: TypeAlias = "Callable[[str], bool | Verdict | Awaitable[bool | Verdict]]"
+Judge: TypeAlias = "Member | Check"
+Work = Callable[[str | None], Awaitable[str]]
+"""Does the work: at first with None, then with what was wrong with it."""
+
+
+class Review:
+    """A quality gate.
+
+    `judge` is an agent or pattern, asked whether the work meets the `criteria`, or a function that
+    is given the work and returns True, False or a `Verdict`. Work that is not accepted is done
+    again with the reasons, at most `max_rounds` times. `of` says what an orchestrator's review
+    judges: each "outcome" or the "answer".
+
+    Raises TypeError or ValueError for what cannot be a review.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        criteria: str = "",
+        max_rounds: int = 2,
+        of: Literal["outcome", "answer"] = "answer",
+    ) -> None:
+        if not isinstance(judge, Member) and not callable(judge):
+            raise TypeError(f"a review's judge must be an Agent or a function; got {judge!r}")
+        if max_rounds < 1:
+            raise ValueError(f"max_rounds must be at least 1; got {max_rounds!r}")
+        if of not in ("outcome", "answer"):
+            raise ValueError(f"a review is of each 'outcome' or of the 'answer'; got {of!r}")
+        self.judge = judge
+        self.criteria = criteria
+        self.max_rounds = max_rounds
+        self.of = of
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return (self.judge,) if isinstance(self.judge, Member) else ()
+
+    async def verdict(self, ctx: RunContext, task: str, work: str) -> Verdict:
+        """What the judge says of this work."""
+        if not isinstance(self.judge, Member):
+            return await _checked(ctx, self.judge, work)
+        question = prompts.judging(task, work, self.criteria)
+        answer = await ctx.ask(
+            self.judge, _VERDICT.asked(question), phase="evaluate", schema=_VERDICT.schema
+        )
+        try:
+            return cast(Verdict, _VERDICT.read(answer))
+        except Unfit as unfit:
+            again = _VERDICT.repair(question, unfit)
+        answer = await ctx.ask(self.judge, again, phase="evaluate", schema=_VERDICT.schema)
+        try:
+            return cast(Verdict, _VERDICT.read(answer))
+        except Unfit as unfit:  # a judge that cannot judge lets nothing through
+            return Verdict(False, f"the judge {self.judge.name!r} gave no verdict: {unfit}")
+
+
+def as_reviews(given: Review | Judge | Sequence[Review]) -> tuple[Review, ...]:
+    """The reviews; a judge alone is that of a review of the answer."""
+    if isinstance(given, list | tuple):
+        several = cast("Sequence[Review]", given)
+        for review in several:
+            if not isinstance(review, Review):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"review must have Reviews; got {review!r}")
+        return tuple(several)
+    return (given if isinstance(given, Review) else Review(cast(Judge, given)),)
+
+
+async def reviewed(
+    reviews: Sequence[Review], ctx: RunContext, task: str, do: Work
+) -> tuple[str, str | None]:
+    """The work, done again until all reviews accept it; why one of them never did."""
+    work = await do(None)
+    sent_back = dict.fromkeys(reviews, 0)
+    while objection := await _objection(reviews, ctx, task, work):
+        review, reasons = objection
+        if sent_back[review] == review.max_rounds:
+            return work, reasons
+        sent_back[review] += 1
+        work = await do(prompts.feedback(work, reasons))
+    return work, None
+
+
+async def _objection(
+    reviews: Sequence[Review], ctx: RunContext, task: str, work: str
+) -> tuple[Review, str] | None:
+    """The first review that does not accept the work, and why."""
+    for review in reviews:
+        verdict = await review.verdict(ctx, task, work)
+        if not verdict.accepted:
+            return review, verdict.reasons or "no reason was given"
+    return None
+
+
+async def _checked(ctx: RunContext, check: Check, work: str) -> Verdict:
+    """The verdict of the application's own function, which may look outside."""
+
+    async def look() -> JSONValue:
+        said = check(work)
+        verdict = await said if inspect.isawaitable(said) else said
+        if isinstance(verdict, bool):
+            return {"accepted": verdict, "reasons": ""}
+        return {"accepted": verdict.accepted, "reasons": verdict.reasons}
+
+    said = cast(JSONObject, await ctx.call("review", look, input=work))
+    return Verdict(cast(bool, said["accepted"]), cast(str, said["reasons"]))
+
+
+_VERDICT: Final = Form(Verdict)

@@ -1,0 +1,352 @@
+"""An agent with tools: asked, its tool calls carried out at once, told of them, until it answers.
+
+Every question and every tool call is on record under a key of its own, so that a run that goes on
+repeats none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Final, Protocol, TypedDict, cast
+
+from pyagent_providers.telemetry import error_type
+from pyagent_providers.types import JSONObject, JSONValue, Message, ToolCall, ToolSpec
+
+from .agent import Agent, AgentTool, Member, MemberTool
+from .errors import AgentError
+from .events import ToolEnded, ToolStarted
+from .ledger import CallRecord
+from .people import AskHuman, Decision, Gate, WantedKind
+from .question import Question, Reply
+from .record import RunRecord
+from .telemetry import AgentSpan, ToolSpan
+from .tools import Effect, Tool, ToolArgumentsError, ToolError, Toolset
+from .toolsets import OpenToolsets
+
+
+class Scope(Protocol):
+    """What a tool call needs of the scope it is made in, which is its own."""
+
+    async def give(self, member: Member, task: str) -> str:
+        """Have a member of the run do it."""
+        ...
+
+    async def call(
+        self,
+        activity: str,
+        work: Callable[[], Awaitable[JSONValue]],
+        *,
+        input: JSONValue = None,
+    ) -> JSONValue: ...
+
+    async def begun_before(self) -> bool:
+        """Note that something is begun; whether an earlier execution had, and left it so."""
+        ...
+
+    async def consult(
+        self, kind: WantedKind, who: str, text: str, details: JSONObject
+    ) -> Decision: ...
+
+    def gated(self, gate: Gate) -> bool:
+        """Whether a person is asked there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What the loop needs of the run: how to ask, and a scope for each tool call."""
+
+    record: RunRecord
+    put: Callable[[Question], Awaitable[Reply]]
+    scope: Callable[[str], Scope]
+    together: Callable[[Mapping[str, Callable[[], Awaitable[str]]]], Awaitable[Mapping[str, str]]]
+    toolsets: OpenToolsets
+
+
+async def converse(exchange: Exchange, question: Question, span: AgentSpan) -> Reply:
+    """The agent's answer, after as many tool calls as it wishes in `max_steps` steps.
+
+    Raises AgentError when a question fails, or when the last step still wishes for tools.
+    """
+    agent = question.agent
+    offered = await _offered(exchange, agent)
+    specs = tuple(offer.spec for offer in offered.values())
+    turns: tuple[Message, ...] = ()
+    calls: list[CallRecord] = []
+    span.calls = calls
+    for step in range(agent.max_steps):
+        number = question.step if step == 0 else exchange.record.next_step()
+        asked = replace(question, step=number, turns=turns, tools=specs, part=True)
+        reply = await exchange.put(asked)
+        calls += reply.calls
+        if not reply.tool_calls:
+            return reply
+        results = await _carry_out(exchange, asked, offered, reply.tool_calls)
+        turns += (Message("assistant", reply.text or "", tool_calls=reply.tool_calls), *results)
+    raise AgentError(
+        f"it still called tools after max_steps={agent.max_steps} steps; raise max_steps, or tell "
+        "it when to stop",
+        agent=agent.name,
+        model=agent.llm.model,
+    )
+
+
+class _Offer(Protocol):
+    """A tool as an agent is offered it."""
+
+    @property
+    def spec(self) -> ToolSpec: ...
+
+    async def carry_out(self, scope: Scope, who: str, call: ToolCall) -> str:
+        """The text that the model is told. Raises ToolError."""
+        ...
+
+
+async def _offered(exchange: Exchange, agent: Agent) -> dict[str, _Offer]:
+    """Everything the agent can call, by name; what toolsets bring is as it was recorded first."""
+    offered: dict[str, _Offer] = {tool.name: _offer(tool) for tool in agent.tools}
+    for toolset in agent.toolsets:
+        for stored in await _brought(exchange, toolset):
+            tool = _of_toolset(exchange.toolsets, toolset, stored)
+            if tool.name in offered:
+                raise ValueError(
+                    f"agent {agent.name!r} has two tools named {tool.name!r}, one of them of "
+                    f"{toolset.name!r}; give the toolset a prefix"
+                )
+            offered[tool.name] = _OfTool(tool)
+    return offered
+
+
+def _offer(tool: AgentTool) -> _Offer:
+    match tool:
+        case MemberTool():
+            return _OfMember(tool)
+        case AskHuman():
+            return _OfHuman(tool)
+        case Tool():
+            return _OfTool(tool)
+
+
+async def _brought(exchange: Exchange, toolset: Toolset) -> Sequence[JSONObject]:
+    async def look() -> JSONValue:
+        tools = (await exchange.toolsets.tools(toolset)).values()
+        return [
+            {
+                **asdict(tool.spec),
+                "effect": tool.effect,
+                "approve": tool.approve,
+                "timeout": tool.timeout,
+            }
+            for tool in tools
+        ]
+
+    found = await exchange.scope(toolset.name).call("tools", look)
+    return cast("Sequence[JSONObject]", found)
+
+
+async def _carry_out(
+    exchange: Exchange,
+    asked: Question,
+    offered: Mapping[str, _Offer],
+    calls: Sequence[ToolCall],
+) -> list[Message]:
+    """Make the calls, all at once; what the model is told of each, in their order."""
+    work = {
+        str(n): partial(_one, exchange, asked, offered.get(call.name), call)
+        for n, call in enumerate(calls)
+    }
+    told = await exchange.together(work)
+    return [Message("tool", told[str(n)], tool_call_id=call.id) for n, call in enumerate(calls)]
+
+
+async def _one(exchange: Exchange, asked: Question, offer: _Offer | None, call: ToolCall) -> str:
+    """One call, seen and told of. That it failed is something the model is told, too."""
+    record, agent = exchange.record, asked.agent.name
+    about = _About(
+        run_id=record.run_id,
+        agent=agent,
+        path=asked.path,
+        task_id=asked.task_id,
+        tool=call.name,
+        call_id=call.id,
+    )
+    record.tell(ToolStarted(**about, arguments=call.arguments))
+    spec = None if offer is None else offer.spec
+    with ToolSpan(agent, record.run_id, call, spec) as span:
+        try:
+            if offer is None:
+                raise ToolError(f"there is no tool {call.name!r}")
+            output = await offer.carry_out(exchange.scope(call.name), asked.path, call)
+        except (ToolError, AgentError) as failure:
+            error = str(failure) or "it failed"
+            kind = failure.kind if isinstance(failure, _ToolFailed) else error_type(failure)
+            span.failed(kind, error)
+            record.tell(ToolEnded(**about, output=None, error=error))
+            return f"Error: {error}"
+        span.gave(output)
+    record.tell(ToolEnded(**about, output=output, error=None))
+    return output
+
+
+class _About(TypedDict):
+    run_id: str
+    agent: str
+    path: str
+    task_id: str | None
+    tool: str
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _OfMember:
+    """Another agent, or a pattern."""
+
+    tool: MemberTool
+
+    @property
+    def spec(self) -> ToolSpec:
+        return ToolSpec(self.tool.name, self.tool.description, _TASK)
+
+    async def carry_out(self, scope: Scope, who: str, call: ToolCall) -> str:
+        return await scope.give(self.tool.member, _text_in(call, "task"))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfHuman:
+    """A person."""
+
+    tool: AskHuman
+
+    @property
+    def spec(self) -> ToolSpec:
+        return ToolSpec(self.tool.name, self.tool.description, _QUESTION)
+
+    async def carry_out(self, scope: Scope, who: str, call: ToolCall) -> str:
+        question = _text_in(call, "question")
+        text = f"{who} asks:\n\n{question}"
+        decision = await scope.consult("question", who, text, {"question": question})
+        if not decision.approved:
+            raise ToolError(
+                f"they do not answer{f': {decision.reason}' if decision.reason else ''}"
+            )
+        return decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfTool:
+    """A tool that this process can call."""
+
+    tool: Tool
+
+    @property
+    def spec(self) -> ToolSpec:
+        return self.tool.spec
+
+    async def carry_out(self, scope: Scope, who: str, call: ToolCall) -> str:
+        tool = self.tool
+        arguments = tool.check(call.arguments)
+        if tool.approve or (tool.effect == "unsafe" and scope.gated("tools")):
+            await _ask_leave(scope, who, tool, arguments, "wants to call")
+        while True:
+            in_doubt = tool.effect == "unsafe" and await scope.begun_before()
+            work = _doubted if in_doubt else partial(_run, tool, arguments)
+            given: JSONObject = {"tool": tool.name, "arguments": arguments}
+            try:
+                told = cast("Mapping[str, str]", await scope.call("tool", work, input=given))
+            except _InDoubt:
+                does = "may have made this call already, before a crash; make it again?"
+                await _ask_leave(scope, who, tool, arguments, does)
+                continue
+            if "error" in told:
+                raise _ToolFailed(told["error"], told["type"])
+            return told["text"]
+
+
+class _InDoubt(BaseException):
+    """An unsafe tool was begun before, and nobody knows what came of it."""
+
+
+async def _doubted() -> JSONValue:
+    raise _InDoubt
+
+
+class _ToolFailed(ToolError):
+    """A tool raised an error of the type `kind`."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+async def _run(tool: Tool, arguments: JSONObject) -> JSONValue:
+    """What came of a call, as it is kept."""
+    limit = asyncio.timeout(tool.timeout)
+    try:
+        async with limit:
+            return {"text": await tool.call(arguments)}
+    except Exception as error:  # whatever a tool does wrong is told to the model
+        words = str(error) if isinstance(error, ToolError) else f"{error_type(error)}: {error}"
+        if isinstance(error, TimeoutError) and limit.expired():
+            words = f"it took longer than {tool.timeout:g} s and was stopped"
+        return {"error": words, "type": error_type(error)}
+
+
+async def _ask_leave(scope: Scope, who: str, tool: Tool, arguments: JSONObject, does: str) -> None:
+    """Ask a person. Raises ToolError when they decline."""
+    details: JSONObject = {"name": tool.name, "arguments": arguments, "effect": tool.effect}
+    listed = "".join(f"\n  {name}: {value!r}" for name, value in arguments.items())
+    text = f"{who} {does}\n{tool.name} ({tool.effect}){listed}"
+    decision = await scope.consult("tool", who, text, details)
+    if not decision.approved:
+        why = f": {decision.reason}" if decision.reason else ""
+        raise ToolError(f"a person declined this call{why}")
+
+
+def _of_toolset(toolsets: OpenToolsets, toolset: Toolset, stored: JSONObject) -> Tool:
+    """A tool as it was when the run first looked; the real one is opened when it is called."""
+    name = cast(str, stored["name"])
+
+    async def call(arguments: JSONObject) -> str:
+        tool = (await toolsets.tools(toolset)).get(name)
+        if tool is None:
+            raise ToolError(f"{toolset.name!r} does not have the tool {name!r} any more")
+        return await tool.call(arguments)
+
+    return Tool(
+        name=name,
+        description=cast(str, stored["description"]),
+        parameters=cast(JSONObject, stored["parameters"]),
+        run=call,
+        effect=cast(Effect, stored["effect"]),
+        approve=cast(bool, stored["approve"]),
+        timeout=cast("float | None", stored["timeout"]),
+    )
+
+
+def _text_in(call: ToolCall, argument: str) -> str:
+    """The one argument that a call has. Raises ToolArgumentsError."""
+    try:
+        given = json.loads(call.arguments or "{}")
+    except ValueError as error:
+        raise ToolArgumentsError(call.name, [f"this is not JSON: {error}"]) from error
+    text = cast("dict[str, object]", given).get(argument) if isinstance(given, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ToolArgumentsError(call.name, [f"{argument}: a text is needed"])
+    return text
+
+
+def _takes(argument: str, description: str) -> JSONObject:
+    return {
+        "type": "object",
+        "properties": {argument: {"type": "string", "description": description}},
+        "required": [argument],
+        "additionalProperties": False,
+    }
+
+
+_TASK: Final = _takes("task", "what is to be done, complete in itself")
+_QUESTION: Final = _takes("question", "what they are to answer")

@@ -1,0 +1,1 @@
+"""What a worker can be given: functions, files, a sandbox, skills."""
