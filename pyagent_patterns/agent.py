@@ -92,13 +92,36 @@ class Agent:
     `.as_tool()`; `mcp` are toolsets, such as MCP servers. It is asked, its tools are called, and it
     is told what came of that, at most `max_steps` times.
 
+    `use_history` says whether it is shown the conversation so far of a run with a `session`; None:
+    where it plans, routes or answers. What it is shown is kept within `max_context_tokens`, as far
+    as it is known (see `pyagent_patterns.context`): the oldest is summarised, at least the last
+    `keep_recent` messages are not.
+
     Raises ValueError for a name that is empty, not printable or padded, and for two tools of one
     name, TypeError for an `llm`, a `fallback` or a tool that is not one.
     """
 
-    __slots__ = ("as_recorded", "description", "fallback", "fingerprint", "llms", "max_steps",
-                 "name", "on_error", "output_schema", "retry", "sampling", "stream",
-                 "system_prompt", "timeouts", "tools", "toolsets")  # fmt: skip
+    __slots__ = (
+        "as_recorded",
+        "description",
+        "fallback",
+        "fingerprint",
+        "keep_recent",
+        "llms",
+        "max_context_tokens",
+        "max_steps",
+        "name",
+        "on_error",
+        "output_schema",
+        "retry",
+        "sampling",
+        "stream",
+        "system_prompt",
+        "timeouts",
+        "tools",
+        "toolsets",
+        "use_history",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -121,6 +144,9 @@ class Agent:
         tools: Sequence[ToolLike] = (),
         mcp: Sequence[Toolset] = (),
         max_steps: int = 10,
+        use_history: bool | None = None,
+        max_context_tokens: int | None = None,
+        keep_recent: int = 4,
     ) -> None:
         self.name = _checked_name(name)
         self.llms = _checked_llms(name, llm)
@@ -155,6 +181,16 @@ class Agent:
         if max_steps < 1:
             raise ValueError(f"agent {name!r}: max_steps must be at least 1; got {max_steps!r}")
         self.max_steps = max_steps
+        self.use_history = use_history
+        if max_context_tokens is not None and max_context_tokens < 1:
+            raise ValueError(
+                f"agent {name!r}: max_context_tokens must be at least 1, or None; "
+                f"got {max_context_tokens!r}"
+            )
+        self.max_context_tokens = max_context_tokens
+        if keep_recent < 0:
+            raise ValueError(f"agent {name!r}: keep_recent cannot be negative; got {keep_recent!r}")
+        self.keep_recent = keep_recent
         self._identify()
 
     def __repr__(self) -> str:

@@ -113,6 +113,7 @@ def agent_span(question: Question, labels: AgentLabels, *, replayed: bool) -> Ag
         task_id=question.task_id,
         depends_on=() if question.task is None else question.task.depends_on,
         replayed=replayed,
+        compressed=question.compressed,
     )
 
 

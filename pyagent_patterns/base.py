@@ -6,11 +6,14 @@ import asyncio
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from os import PathLike
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
+
+from pyagent_providers.types import JSONObject, Message
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .asking import Labels
@@ -18,6 +21,7 @@ from .budget import Budget
 from .door import Run
 from .errors import (
     AgentError,
+    AnswerError,
     DeclinedError,
     InputChanged,
     JournalError,
@@ -35,7 +39,7 @@ from .estimate import Past
 from .events import Event, Observer, RunDone, RunStarted
 from .form import Form, OutputType, Unfit, as_json
 from .funding import closing_of, purse_of
-from .journal import Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
+from .journal import Call, Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
 from .log import log_event, logger
 from .people import GATES, AskHuman, Gate, Human, ask_at_terminal, at_terminal
 from .policy import OnError, Policy
@@ -43,6 +47,7 @@ from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Inner, RunContext
+from .session import Session, Turn, messages_of
 from .standing_in import hand_over
 from .telemetry import PatternSpan
 from .timeouts import Timeouts
@@ -63,6 +68,7 @@ class How(TypedDict, total=False):
     durable: str | PathLike[str] | Store | None
     budget: Budget | None
     human: Human | None
+    session: Session | None
 
 
 class Policies(TypedDict, total=False):
@@ -148,10 +154,15 @@ class Pattern(ABC):
     @property
     @abstractmethod
     def members(self) -> Sequence[Member]:
-        """Every agent or pattern that this one may ask, in the order in which it first does.
+        """Every agent or pattern that this one may ask, in the order in which it first does."""
 
-        The last is taken to write the answer: a budget keeps enough for it.
+    @property
+    def writer(self) -> Member | None:
+        """The member that writes the answer: a budget keeps enough for it.
+
+        By default the last. None where the answer is put together from what several wrote.
         """
+        return self.members[-1] if self.members else None
 
     @abstractmethod
     async def _execute(self, ctx: RunContext, task: str) -> str:
@@ -186,6 +197,7 @@ class Pattern(ABC):
         durable: str | PathLike[str] | Store | None = None,
         budget: Budget | None = None,
         human: Human | None = None,
+        session: Session | None = None,
     ) -> Result:
         """Do the task. Cancelling this cancels every call in flight.
 
@@ -198,6 +210,7 @@ class Pattern(ABC):
         call again. Without it nothing is written anywhere.
         `budget` limits what is spent, beside the pattern's own. A run that is gone on with and is
         given none has the one it was begun with.
+        `session` is a conversation that this run goes on from, and adds its task and answer to.
         `human` decides at gates and answers agents' questions (see `pyagent_patterns.people`).
 
         Raises TypeError or ValueError for a task or inputs that are none, ConfigurationError for
@@ -207,9 +220,15 @@ class Pattern(ABC):
         ends a run, a cancellation included, carries `.result`: all that did finish. A run with a
         store may also raise `RunSuspended`, `RunBusyError` and `JournalError`.
         """
-        return await self._run(
-            self._whole(task, inputs), on_event, run_id, durable, budget, human, streams=False
+        how = How(
+            on_event=on_event,
+            run_id=run_id,
+            durable=durable,
+            budget=budget,
+            human=human,
+            session=session,
         )
+        return await self._run(self._whole(task, inputs), how, streams=False)
 
     def run_sync(self, task: str, **how: Unpack[How]) -> Result:
         """`run`, for code that is not async.
@@ -234,17 +253,9 @@ class Pattern(ABC):
             if on_event is not None:
                 on_event(event)
 
-        running = asyncio.create_task(
-            self._run(
-                self._whole(task, how.get("inputs")),
-                observe,
-                how.get("run_id"),
-                how.get("durable"),
-                how.get("budget"),
-                how.get("human"),
-                streams=True,
-            )
-        )
+        whole = self._whole(task, how.get("inputs"))
+        how["on_event"] = observe
+        running = asyncio.create_task(self._run(whole, how, streams=True))
         running.add_done_callback(lambda done: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -272,7 +283,7 @@ class Pattern(ABC):
 
         Raises AgentError when it comes to nothing.
         """
-        record, last = scope.record, _last(self.members)
+        record, last = scope.record, self.writer
         with PatternSpan(self.kind, record.run_id, name=self.name, task_id=scope.task_id) as span:
             inner = Inner(
                 pattern=self.kind,
@@ -282,7 +293,8 @@ class Pattern(ABC):
                 past=self._past,
                 last=last,
                 budget=self.budget,
-                closing=closing_of(_writer(last), task),
+                closing=closing_of(_writer(self), task),
+                form=self.form,
                 gates=self.approve,
                 answers=answers,
             )
@@ -297,23 +309,14 @@ class Pattern(ABC):
                 span.finished(ctx.record.result(None))
             return answer
 
-    async def _run(
-        self,
-        task: str,
-        on_event: Observer | None,
-        run_id: str | None,
-        durable: str | PathLike[str] | Store | None,
-        budget: Budget | None,
-        human: Human | None,
-        *,
-        streams: bool,
-    ) -> Result:
+    async def _run(self, task: str, how: How, *, streams: bool) -> Result:
+        durable, on_event = how.get("durable"), how.get("on_event")
         agents = self.agents
         for agent in agents:
             for llm in agent.llms:
                 llm.check()
-        human = human or self._who_is_asked(agents, durable)
-        run_id = run_id or uuid.uuid4().hex
+        human = how.get("human") or self._who_is_asked(agents, durable)
+        run_id = how.get("run_id") or uuid.uuid4().hex
         observers = [on_event] if on_event else []
         if logger.isEnabledFor(logging.INFO):
             observers.append(log_event)
@@ -329,13 +332,13 @@ class Pattern(ABC):
                         past=self._past,
                         agents=agents,
                         toolsets=toolsets,
-                        last=_last(self.members),
+                        last=self.writer,
                         form=self.form,
                         gates=self.approve,
                         human=human,
                         streams=streams,
                     )
-                    result = await self._carry_out(task, record, span, store, budget, agents, run)
+                    result = await self._carry_out(task, how, record, span, store, agents, run)
             except BaseException as error:
                 partly = record.result(None)
                 span.finished(partly)
@@ -384,10 +387,10 @@ class Pattern(ABC):
     async def _carry_out(
         self,
         task: str,
+        how: How,
         record: RunRecord,
         span: PatternSpan,
         store: Store,
-        budget: Budget | None,
         agents: Sequence[Agent],
         run: Callable[..., Run],
     ) -> Result:
@@ -406,9 +409,11 @@ class Pattern(ABC):
             span.goes_on_from(journal.first_traceparent)
         try:
             budgets = [self.budget] if self.budget else []
-            last = _writer(_last(self.members))
-            purse = await purse_of(budgets, budget, journal, task, last, agents)
-            ctx = RunContext(run(journal=journal), purse=purse)
+            last = _writer(self)
+            purse = await purse_of(budgets, how.get("budget"), journal, task, last, agents)
+            session = how.get("session")
+            history = await _history(session, journal)
+            ctx = RunContext(run(journal=journal, history=history), purse=purse)
             record.tell(
                 RunStarted(
                     run_id=record.run_id,
@@ -418,6 +423,8 @@ class Pattern(ABC):
                 )
             )
             result = record.result(await self._in_time(ctx, task))
+            if session is not None:
+                await session.add(record.run_id, Turn(task, result.output))
             await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
             stopped_by = await _stop(error, journal, record)
@@ -432,11 +439,17 @@ class Pattern(ABC):
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await self._approved(ctx, await self._answer(ctx, task))
+                answer = await self._approved(ctx, await self._answer(ctx, task))
         except TimeoutError as error:
             if seconds is None or not limit.expired():
                 raise
             raise RunTimeoutError(ctx.record.run_id, seconds) from error
+        if self.form is not None:
+            try:
+                ctx.record.data = self.form.read(answer)
+            except Unfit as unfit:
+                raise AnswerError(self.name, unfit.faults, unfit.text) from None
+        return answer
 
     async def _answer(self, ctx: RunContext, task: str) -> str:
         """The pattern's answer; when it fails, that of the first who can stand in."""
@@ -469,20 +482,43 @@ class Pattern(ABC):
         return decision.value if isinstance(decision.value, str) else answer
 
 
+async def _history(session: Session | None, journal: Journal) -> tuple[Message, ...]:
+    """What was said before this run, as it was when the run began."""
+
+    async def look() -> JSONObject:
+        turns: Sequence[Turn] = [] if session is None else await session.turns()
+        return {"turns": [asdict(turn) for turn in turns]}
+
+    if session is not None:
+        called = await journal.call(Call("session:0", "session", _Nothing()), look)
+        stored = called.value
+    elif journal.execution > 1 and (earlier := await journal.earlier("session")):
+        stored = earlier[-1].value or {}
+    else:
+        return ()
+    turns = cast("Sequence[Mapping[str, str]]", stored.get("turns", ()))
+    return messages_of([Turn(**turn) for turn in turns])
+
+
+class _Nothing:
+    """What a conversation is read with."""
+
+    input_hash = ""
+
+    def to_dict(self) -> JSONObject:
+        return {}
+
+
 # What ends a run from within, and a simpler pattern or agent may do better at.
 _FAILURES = (AgentError, PlanError, WorkersFailedError, StageError, RunAborted, RouteError)
 # What of a pattern within another's run is a failure of its own.
 _CAME_TO_NOTHING = (*_FAILURES[1:], RunTimeoutError, DeclinedError)
 
 
-def _last(members: Sequence[Member]) -> Member | None:
-    return members[-1] if members else None
-
-
 def _writer(member: Member | None) -> Agent | None:
     """The agent that writes a member's answer."""
     while isinstance(member, Pattern):
-        member = _last(member.members)
+        member = member.writer
     return member if isinstance(member, Agent) else None
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
+from pyagent_providers.types import Message
+
 from .agent import Agent, Member
 from .asking import Asking, Labels, agent_span, labels_of
 from .attempts import Watch
 from .errors import AgentError, BudgetExceeded, agent_error
 from .estimate import Past
-from .events import CallSettled, StepEnded, StepStarted, TextDelta
+from .events import BudgetSpent, CallSettled, StepEnded, StepStarted, TextDelta
 from .form import Form
 from .journal import Call, Called, Journal
 from .ledger import CallRecord
@@ -34,15 +36,16 @@ class Run:
 
     `last` is the agent that writes the answer. Of a pattern within another's run, `path` are the
     names of those it is in, each with a "/" after it, and `answers` says whether its answer is the
-    whole run's. `agents` are those that other processes know too; None: all. `form` is what the
-    answer must be. At `gates` a person is asked: `human`, where the application gave one.
-    `streams`: somebody reads along.
+    whole run's. `agents` are those that other processes know too; None: all. `history` is the
+    conversation so far. `form` is what the answer must be. At `gates` a person is asked: `human`,
+    where the application gave one. `streams`: somebody reads along.
     """
 
     record: RunRecord
     journal: Journal
     policy: Policy
     labels: Labels
+    history: tuple[Message, ...] = ()
     past: Past = field(default_factory=Past)
     agents: Sequence[Agent] | None = None
     toolsets: OpenToolsets = field(default_factory=OpenToolsets)
@@ -64,8 +67,8 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     _tell_start(record, question)
     labels = labels_of(question, run.labels)
     watch = Watch(
-        attempt=partial(_settle, record),
-        text=partial(_tell_text, record, question) if record.watched else None,
+        attempt=partial(_settle, record, purse),
+        text=partial(_tell_text, run, question) if record.watched else None,
         streams=run.streams,
     )
     asking = Asking(question, labels, run.policy, purse=purse, watch=watch)
@@ -88,7 +91,7 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
         _replay(run, purse, question, reply, error)
     elif called.made == "elsewhere":
         for call in reply.calls:
-            _settle(record, call, None)
+            _settle(record, purse, call, None)
     _tell_end(record, question, reply, called, time.perf_counter() - started)
     if error is not None:
         if isinstance(error, BudgetExceeded) and record.refusal is None:
@@ -111,25 +114,29 @@ def _replay(
         if reply.text is not None and not question.closing:
             purse.count_output(reply.text)
     if question.part:
-        _settle_all(run.record, reply.calls)
+        _settle_all(run.record, purse, reply.calls)
         return
     with agent_span(question, labels_of(question, run.labels), replayed=True) as span:
         span.calls = reply.calls
-        _settle_all(run.record, reply.calls)
+        _settle_all(run.record, purse, reply.calls)
         if error is not None:
             span.failed(error)
 
 
-def _settle_all(record: RunRecord, calls: Sequence[CallRecord]) -> None:
+def _settle_all(record: RunRecord, purse: Purse | None, calls: Sequence[CallRecord]) -> None:
     for call in calls:
-        _settle(record, call, None)
+        _settle(record, purse, call, None)
 
 
-def _settle(record: RunRecord, call: CallRecord, retry_in: float | None) -> None:
-    """The one place where a call is accounted for in this run: ledger and event."""
+def _settle(
+    record: RunRecord, purse: Purse | None, call: CallRecord, retry_in: float | None
+) -> None:
+    """The one place where a call is accounted for in this run: ledger and events."""
     record.call(call)
     if record.watched:
         record.tell(CallSettled(run_id=record.run_id, call=call, retry_in=retry_in))
+        if purse is not None and (budgets := purse.spent):
+            record.tell(BudgetSpent(run_id=record.run_id, budgets=budgets))
 
 
 def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
@@ -155,16 +162,16 @@ def _tell_start(record: RunRecord, question: Question) -> None:
         )
 
 
-def _tell_text(record: RunRecord, question: Question, text: str) -> None:
-    record.tell(
+def _tell_text(run: Run, question: Question, text: str) -> None:
+    run.record.tell(
         TextDelta(
-            run_id=record.run_id,
+            run_id=run.record.run_id,
             step=question.step,
             phase=question.phase,
             agent=question.agent.name,
             path=question.path,
             task_id=question.task_id,
-            closing=question.closing,
+            closing=question.closing and run.answers,
             text=text,
         )
     )

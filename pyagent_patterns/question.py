@@ -34,7 +34,7 @@ class Question:
 
     `history` is the conversation before the prompt, `turns` what came after it: the tool calls that
     the agent wished and what they gave. It may call `tools`. `part` of a longer exchange, it has no
-    span of its own.
+    span of its own. `compressed` names what is in there in summary only.
     """
 
     run_id: str
@@ -52,6 +52,7 @@ class Question:
     turns: tuple[Message, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
     part: bool = False
+    compressed: tuple[str, ...] = ()
 
     @property
     def task_id(self) -> str | None:
@@ -106,6 +107,8 @@ class Question:
             if schema is None
             else {"name": schema.name, "schema": schema.schema, "strict": schema.strict},
         }
+        if self.compressed:
+            asked["compressed"] = list(self.compressed)
         if self.history:
             asked["history"] = [asdict(message) for message in self.history]
         if self.part:
@@ -144,6 +147,7 @@ class Question:
             turns=_messages(stored.get("turns", ())),
             tools=tuple(ToolSpec(**tool) for tool in tools),  # pyright: ignore[reportArgumentType]
             part=cast(bool, stored.get("part", False)),
+            compressed=tuple(cast("Sequence[str]", stored.get("compressed", ()))),
             schema=None if schema is None else OutputSchema(**schema),  # pyright: ignore[reportArgumentType]
             task=None
             if task_id is None

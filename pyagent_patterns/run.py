@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,18 +21,30 @@ from urllib.parse import quote
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.semconv import Phase
-from pyagent_providers.types import JSONObject, JSONValue
+from pyagent_providers.types import JSONObject, JSONValue, Message
 
 from . import door, schedule, tool_loop
 from .agent import Agent, Member
 from .asking import Labels, agent_span, labels_of
 from .budget import Budget
+from .context import (
+    SUMMARY_ROLE,
+    Fitted,
+    asking_for_summary,
+    chunks,
+    fit,
+    fit_history,
+    fit_turns,
+    tokens_in,
+    tokens_of,
+)
 from .door import Run
 from .errors import AgentError, AnswerError, RunAborted, ScopeError
 from .estimate import Past, expected_cost
 from .events import ApprovalGiven, ApprovalWanted
 from .form import Form, Unfit
-from .journal import Call, Called
+from .journal import Call, Called, Suspend
+from .log import logger
 from .people import Decision, Gate, Wanted, WantedKind
 from .plan import Assignment
 from .policy import Policy
@@ -41,6 +54,7 @@ from .record import RunRecord
 from .result import Outcome
 from .schedule import Failed, Node, Settled
 from .telemetry import PatternSpan
+from .tools import Tool
 
 T = TypeVar("T")
 Do = Callable[[Assignment, "RunContext", Mapping[str, str]], Awaitable[str]]
@@ -72,6 +86,7 @@ class Inner:
     last: Member | None
     budget: Budget | None
     closing: Closing | None
+    form: Form | None
     gates: frozenset[Gate]
     answers: bool
 
@@ -160,7 +175,8 @@ class RunContext:
             last=inner.last,
             path=path,
             answers=answers,
-            form=run.form if answers else None,
+            form=(run.form if answers else None) or inner.form,
+            history=run.history if answers else (),
             gates=inner.gates | (run.gates & {"tools"}),
         )
         if inner.budget is not None or (purse is not None and not answers):
@@ -254,12 +270,13 @@ class RunContext:
         phase: Phase,
         schema: OutputSchema | None = None,
         answers: bool | None = None,
+        work: Fitted | None = None,
     ) -> str:
         """Ask an agent, or have a pattern do a task; the text of its answer, or of its fallback's.
 
         `answers` says that this writes the pattern's answer: a budget keeps enough for it, and it
         is held to the `output_type`. By default that is so in the phase "synthesis", and for the
-        pattern's last member except when it plans.
+        pattern's last member except when it plans. `work` is what of the prompt was made to `fit`.
 
         A question on record is answered from there, unpaid. Raises AgentError when every attempt
         failed, RunAborted when that is the policy then, InputChanged when the record has another
@@ -272,15 +289,34 @@ class RunContext:
             )
         with self._calling:
             try:
-                form = self._run.form if answers and self._run.answers else None
+                form = self._run.form if answers else None
                 if form is None or not isinstance(member, Agent):
-                    return await self._ask(member, prompt, phase, schema, answers, _now())
-                return await self._ask_for(form, member, prompt, phase)
+                    return await self._ask(member, prompt, phase, schema, answers, _now(), work)
+                return await self._ask_for(form, member, prompt, phase, work)
             except AgentError as error:
                 if (own or self._run.policy.on_error) == "abort":
                     raise RunAborted(error) from error
                 error.passed_over = (own or self._run.policy.on_error) == "skip"
                 raise
+
+    async def fit(
+        self,
+        member: Member,
+        pieces: Mapping[str, str],
+        build: Callable[[Mapping[str, str]], str],
+        *,
+        phase: Phase,
+    ) -> Fitted:
+        """Pieces of work as they fit in a prompt to this member, which `build` makes of them.
+
+        The oldest are summarised, by the member itself, where an agent's `max_context_tokens` asks
+        for it; a tool then gives it the whole of each.
+        """
+        if not isinstance(member, Agent) or member.max_context_tokens is None:
+            return Fitted(pieces, {})
+        room = member.max_context_tokens - tokens_in(member.system_prompt)
+        with self._calling:
+            return await fit(pieces, build, room, partial(self._summary, member, phase))
 
     async def call(
         self,
@@ -324,21 +360,23 @@ class RunContext:
             wanted = Wanted(
                 run_id=run.record.run_id, key=key, kind=kind, who=who, text=text, details=details
             )
-            run.record.tell(ApprovalWanted(run_id=run.record.run_id, wanted=wanted))
+            wants = ApprovalWanted(run_id=run.record.run_id, wanted=wanted)
 
             async def decision() -> JSONValue:
                 if run.human is None:
                     return None
+                run.record.tell(wants)
                 decided = await run.human(wanted)
                 if isinstance(decided, Decision):
                     return decided.to_dict()
                 return Decision.from_value(decided).to_dict()
 
-            called = await self._recorded(key, "consult", wanted.to_dict(), decision)
-            value = called.value["value"]
+            asked = wanted.to_dict()
+            value = (await self._recorded(key, "consult", asked, decision)).value["value"]
             if value is None:  # nobody at hand
-                value = await run.journal.signal(self._key("signal"), key)
-            decided = Decision.from_value(value)
+                decided = await self._decision_sent(wants, _Input("consult", asked).input_hash)
+            else:
+                decided = Decision.from_value(value)
             run.record.tell(
                 ApprovalGiven(run_id=run.record.run_id, wanted=wanted, decision=decided)
             )
@@ -348,18 +386,38 @@ class RunContext:
         """Whether a person is asked there."""
         return gate in self._run.gates
 
-    async def _ask_for(self, form: Form, agent: Agent, prompt: str, phase: Phase) -> str:
+    async def _decision_sent(self, wants: ApprovalWanted, asked: str) -> Decision:
+        """The decision that is sent to the run; until there is one it is suspended.
+
+        It is kept under what was asked, so that a fork does not take one for something else. What
+        is no decision is passed over: a slip of whoever sends it must not end the run.
+        """
+        run, name = self._run, wants.wanted.key
+        while True:
+            try:
+                value = await run.journal.signal(self._key(f"signal-{asked[:8]}"), name)
+            except Suspend:
+                run.record.tell(wants)
+                raise
+            try:
+                return Decision.from_value(value)
+            except ValueError as error:
+                logger.warning("run %s, signal %r: %s; send another", run.record.run_id, name, error)
+
+    async def _ask_for(
+        self, form: Form, agent: Agent, prompt: str, phase: Phase, work: Fitted | None
+    ) -> str:
         """Ask for an answer of that form; if it does not have it, once more with what is wrong."""
         question = form.asked(prompt)
-        text = await self._ask(agent, question, phase, form.schema, True, _now())
+        text = await self._ask(agent, question, phase, form.schema, True, _now(), work)
         try:
-            self.record.answered_with(form.read(text))
+            form.read(text)
             return text
         except Unfit as unfit:
             question = form.repair(prompt, unfit)
-        text = await self._ask(agent, question, phase, form.schema, True, _now())
+        text = await self._ask(agent, question, phase, form.schema, True, _now(), work)
         try:
-            self.record.answered_with(form.read(text))
+            form.read(text)
             return text
         except Unfit as unfit:
             raise AnswerError(agent.name, unfit.faults, unfit.text) from None
@@ -372,6 +430,7 @@ class RunContext:
         schema: OutputSchema | None,
         answers: bool,
         began: float,
+        work: Fitted | None = None,
     ) -> str:
         """Ask the member, once more where that is the policy, then its fallback."""
         if not isinstance(member, Agent):
@@ -380,7 +439,7 @@ class RunContext:
         agent = member
         again = (agent.on_error or self._run.policy.on_error) == "retry"
         try:
-            return await self._ask_agent(agent, prompt, phase, schema, answers, began)
+            return await self._ask_agent(agent, prompt, phase, schema, answers, began, work)
         except AgentError as error:
             # No other agent has more time or money.
             if error.kind in ("timeout", "budget") or not (again or agent.fallback):
@@ -388,12 +447,12 @@ class RunContext:
             failure = error
         if again:
             try:
-                return await self._ask_agent(agent, prompt, phase, schema, answers, began)
+                return await self._ask_agent(agent, prompt, phase, schema, answers, began, work)
             except AgentError as error:
                 failure = error
         if agent.fallback is None:
             raise failure
-        return await self._ask(agent.fallback, prompt, phase, schema, answers, began)
+        return await self._ask(agent.fallback, prompt, phase, schema, answers, began, work)
 
     async def _ask_agent(
         self,
@@ -403,6 +462,7 @@ class RunContext:
         schema: OutputSchema | None,
         answers: bool,
         began: float,
+        work: Fitted | None,
     ) -> str:
         limit = (agent.timeouts or self._run.policy.timeouts).assignment
         question = Question(
@@ -417,19 +477,61 @@ class RunContext:
             path=f"{self._run.path}{agent.name}",
             closing=answers,
             seconds=None if limit is None else max(0.0, limit + began - _now()),
+            history=await self._history(agent, prompt, phase, answers),
+            compressed=() if work is None else tuple(work.full),
         )
-        if agent.uses_tools:
-            reply = await self._converse(question, limit, began)
+        tools = () if work is None else work.tools
+        if agent.uses_tools or tools:
+            reply = await self._converse(question, limit, began, tools)
         else:
             reply = await door.put(self._run, self._purse, self._key("ask"), question)
         return cast(str, reply.text)
 
-    async def _converse(self, question: Question, limit: float | None, began: float) -> Reply:
+    async def _history(
+        self, agent: Agent, prompt: str, phase: Phase, answers: bool
+    ) -> tuple[Message, ...]:
+        """The conversation so far, as this agent is shown it."""
+        history = self._run.history
+        shown = agent.use_history
+        if shown is None:
+            shown = answers or phase in ("plan", "manage", "route")
+        if not history or not shown:
+            return ()
+        if agent.max_context_tokens is None:
+            return history
+        room = agent.max_context_tokens - tokens_of(agent.messages(prompt))
+        return await fit_history(
+            history, room, agent.keep_recent, partial(self._summary, agent, phase)
+        )
+
+    async def _shorten(self, question: Question) -> tuple[Message, ...]:
+        """What came after the prompt, as it fits."""
+        agent, turns = question.agent, question.turns
+        if agent.max_context_tokens is None or not turns:
+            return turns
+        room = agent.max_context_tokens - tokens_of(replace(question, turns=()).messages)
+        summarise = partial(self._summary, agent, question.phase)
+        return await fit_turns(turns, room, agent.keep_recent, summarise)
+
+    async def _summary(self, agent: Agent, phase: Phase, text: str) -> str:
+        """A text made short by the agent that is to be shown it."""
+        clerk = agent.with_system_prompt(SUMMARY_ROLE)
+        parts = [
+            await self._ask(clerk, asking_for_summary(part), phase, None, False, _now())
+            for part in chunks(text, agent.max_context_tokens or 1)
+        ]
+        return "\n".join(parts)
+
+    async def _converse(
+        self, question: Question, limit: float | None, began: float, tools: Sequence[Tool]
+    ) -> Reply:
         """Ask an agent that has tools: as many questions as it takes, in one span."""
 
+        def seconds_left() -> float | None:
+            return None if limit is None else max(0.0, limit + began - _now())
+
         async def put(asked: Question) -> Reply:
-            if limit is not None:
-                asked = replace(asked, seconds=max(0.0, limit + began - _now()))
+            asked = replace(asked, seconds=seconds_left())
             return await door.put(self._run, self._purse, self._key("ask"), asked)
 
         exchange = tool_loop.Exchange(
@@ -439,10 +541,12 @@ class RunContext:
                 self._run, f"{self._key(name)}/", self._task, self._purse
             ),
             together=_together,
+            seconds_left=seconds_left,
             toolsets=self._run.toolsets,
+            shorten=self._shorten,
+            tools=tools,
         )
-        labels = labels_of(question, self._run.labels)
-        with agent_span(question, labels, replayed=False) as span:
+        with agent_span(question, labels_of(question, self._run.labels), replayed=False) as span:
             reply = await tool_loop.converse(exchange, question, span)
             if all(call.replayed for call in span.calls):
                 span.replayed()
@@ -475,19 +579,38 @@ class RunContext:
 class _ToolScope(RunContext):
     """The scope of one tool call."""
 
-    __slots__ = ()
+    __slots__ = ("replayed",)
+
+    def __init__(
+        self,
+        run: Run,
+        path: str = "",
+        task: Assigned | None = None,
+        purse: Purse | None = None,
+    ) -> None:
+        super().__init__(run, path, task, purse)
+        self.replayed = False
 
     async def give(self, member: Member, task: str) -> str:
         """Have a member of the run do it."""
         return await self.ask(member, task, phase="worker", answers=False)
 
-    async def begun_before(self) -> bool:
-        """Note that something is begun; whether an earlier execution had, and left it so."""
+    async def _recorded(
+        self, key: str, activity: str, input: JSONValue, work: Callable[[], Awaitable[JSONValue]]
+    ) -> Called:
+        called = await super()._recorded(key, activity, input, work)
+        self.replayed = called.made == "before"  # of the last call, which gives the answer
+        return called
 
-        async def nothing() -> JSONValue:
-            return None
+    async def begun_before(self, what: JSONObject) -> bool:
+        """Note that this is begun; whether another execution of the run had noted it."""
+        mark = uuid.uuid4().hex  # an execution that was frozen may go on beside its successor
 
-        return (await self._recorded(self._key("begin"), "begin", None, nothing)).made == "before"
+        async def ours() -> JSONValue:
+            return mark
+
+        noted = await self._recorded(self._key("begin"), "begin", what, ours)
+        return noted.value["value"] != mark
 
 
 async def _together(work: Mapping[str, Callable[[], Awaitable[str]]]) -> Mapping[str, str]:
@@ -496,9 +619,7 @@ async def _together(work: Mapping[str, Callable[[], Awaitable[str]]]) -> Mapping
     async def do(one: Callable[[], Awaitable[str]], nothing: Mapping[str, str]) -> str:
         return await one()
 
-    nodes: dict[str, Node[str]] = {
-        name: Node((), partial(do, one)) for name, one in work.items()
-    }
+    nodes: dict[str, Node[str]] = {name: Node((), partial(do, one)) for name, one in work.items()}
     settled = await schedule.run_graph(nodes, survive=_Nothing)
     return {name: how.value for name, how in settled.items() if isinstance(how, schedule.Done)}
 

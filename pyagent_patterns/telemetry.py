@@ -183,6 +183,7 @@ class AgentSpan(_ActiveSpan):
         task_id: str | None,
         depends_on: Sequence[str],
         replayed: bool,
+        compressed: Sequence[str] = (),
     ) -> None:
         self._labels = labels
         self._replayed = replayed
@@ -194,6 +195,8 @@ class AgentSpan(_ActiveSpan):
                 own[semconv.TASK_DEPENDS_ON] = tuple(depends_on)
         if replayed:
             own[semconv.REPLAYED] = True
+        if compressed:
+            own[semconv.CONTEXT_COMPRESSED] = tuple(compressed)
         super().__init__(labels.span_name, labels.at_start | own)
 
     def replayed(self) -> None:
@@ -223,13 +226,14 @@ class AgentSpan(_ActiveSpan):
 class ToolSpan(_ActiveSpan):
     """One call of a tool by an agent."""
 
-    __slots__ = ("_arguments", "_error", "_tool")
+    __slots__ = ("_arguments", "_error", "_replayed", "_tool")
 
     def __init__(self, agent: str, run_id: str, call: ToolCall, spec: ToolSpec | None) -> None:
         # A model can think of any name; only those of tools are labels.
         self._tool = _OTHER if spec is None else call.name
         self._arguments = call.arguments
         self._error: str | None = None
+        self._replayed = False
         attributes: Attributes = {
             semconv.OPERATION_NAME: "execute_tool",
             semconv.TOOL_NAME: call.name,
@@ -243,23 +247,24 @@ class ToolSpan(_ActiveSpan):
             attributes[semconv.TOOL_DESCRIPTION] = spec.description
         super().__init__(semconv.TOOL_SPAN + self._tool, attributes)
 
-    def replayed(self) -> None:
-        """What it gave was on record."""
-        self.span.set_attribute(semconv.REPLAYED, True)
-
-    def gave(self, text: str) -> None:
+    def gave(self, text: str, *, replayed: bool) -> None:
+        """What it gave; `replayed` if that was on record."""
+        self._replayed = replayed
         if self.span.is_recording():
             self.span.set_attributes(content.of_tool(self._arguments, text))
 
-    def failed(self, kind: str, told: str) -> None:
+    def failed(self, kind: str, told: str, *, replayed: bool) -> None:
         """The model is told of it, and goes on. A tool's own words are content."""
+        self.gave(told, replayed=replayed)
         self._error = kind
         if self.span.is_recording():
-            self.span.set_attributes(content.of_tool(self._arguments, told))
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, kind))
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
+        if self._replayed:
+            self.span.set_attribute(semconv.REPLAYED, True)
+            return
         attributes: Attributes = {semconv.TOOL_NAME: self._tool}
         failure = self._error if error is None else error_type(error)
         if failure is not None:

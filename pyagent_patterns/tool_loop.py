@@ -31,6 +31,11 @@ from .toolsets import OpenToolsets
 class Scope(Protocol):
     """What a tool call needs of the scope it is made in, which is its own."""
 
+    @property
+    def replayed(self) -> bool:
+        """Whether what the tool gave was on record."""
+        ...
+
     async def give(self, member: Member, task: str) -> str:
         """Have a member of the run do it."""
         ...
@@ -43,8 +48,8 @@ class Scope(Protocol):
         input: JSONValue = None,
     ) -> JSONValue: ...
 
-    async def begun_before(self) -> bool:
-        """Note that something is begun; whether an earlier execution had, and left it so."""
+    async def begun_before(self, what: JSONObject) -> bool:
+        """Note that this is begun; whether another execution of the run had noted it."""
         ...
 
     async def consult(
@@ -58,13 +63,19 @@ class Scope(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What the loop needs of the run: how to ask, and a scope for each tool call."""
+    """What the loop needs of the run: how to ask, and a scope for each tool call.
+
+    `shorten` gives the turns of a question as they fit; `tools` are there beside the agent's own.
+    """
 
     record: RunRecord
     put: Callable[[Question], Awaitable[Reply]]
     scope: Callable[[str], Scope]
     together: Callable[[Mapping[str, Callable[[], Awaitable[str]]]], Awaitable[Mapping[str, str]]]
+    seconds_left: Callable[[], float | None]
     toolsets: OpenToolsets
+    shorten: Callable[[Question], Awaitable[tuple[Message, ...]]]
+    tools: Sequence[Tool] = ()
 
 
 async def converse(exchange: Exchange, question: Question, span: AgentSpan) -> Reply:
@@ -81,6 +92,8 @@ async def converse(exchange: Exchange, question: Question, span: AgentSpan) -> R
     for step in range(agent.max_steps):
         number = question.step if step == 0 else exchange.record.next_step()
         asked = replace(question, step=number, turns=turns, tools=specs, part=True)
+        turns = await exchange.shorten(asked)
+        asked = replace(asked, turns=turns)
         reply = await exchange.put(asked)
         calls += reply.calls
         if not reply.tool_calls:
@@ -108,7 +121,10 @@ class _Offer(Protocol):
 
 async def _offered(exchange: Exchange, agent: Agent) -> dict[str, _Offer]:
     """Everything the agent can call, by name; what toolsets bring is as it was recorded first."""
-    offered: dict[str, _Offer] = {tool.name: _offer(tool) for tool in agent.tools}
+    offered: dict[str, _Offer] = {
+        tool.name: _offer(tool, exchange.seconds_left) for tool in agent.tools
+    }
+    offered |= {tool.name: _OfTool(tool, exchange.seconds_left) for tool in exchange.tools}
     for toolset in agent.toolsets:
         for stored in await _brought(exchange, toolset):
             tool = _of_toolset(exchange.toolsets, toolset, stored)
@@ -117,18 +133,18 @@ async def _offered(exchange: Exchange, agent: Agent) -> dict[str, _Offer]:
                     f"agent {agent.name!r} has two tools named {tool.name!r}, one of them of "
                     f"{toolset.name!r}; give the toolset a prefix"
                 )
-            offered[tool.name] = _OfTool(tool)
+            offered[tool.name] = _OfTool(tool, exchange.seconds_left)
     return offered
 
 
-def _offer(tool: AgentTool) -> _Offer:
+def _offer(tool: AgentTool, seconds_left: Callable[[], float | None]) -> _Offer:
     match tool:
         case MemberTool():
             return _OfMember(tool)
         case AskHuman():
             return _OfHuman(tool)
         case Tool():
-            return _OfTool(tool)
+            return _OfTool(tool, seconds_left)
 
 
 async def _brought(exchange: Exchange, toolset: Toolset) -> Sequence[JSONObject]:
@@ -155,17 +171,20 @@ async def _carry_out(
     calls: Sequence[ToolCall],
 ) -> list[Message]:
     """Make the calls, all at once; what the model is told of each, in their order."""
+    scopes = [exchange.scope(call.name) for call in calls]  # in the order of the calls
     work = {
-        str(n): partial(_one, exchange, asked, offered.get(call.name), call)
+        str(n): partial(_one, exchange.record, asked, offered.get(call.name), call, scopes[n])
         for n, call in enumerate(calls)
     }
     told = await exchange.together(work)
     return [Message("tool", told[str(n)], tool_call_id=call.id) for n, call in enumerate(calls)]
 
 
-async def _one(exchange: Exchange, asked: Question, offer: _Offer | None, call: ToolCall) -> str:
+async def _one(
+    record: RunRecord, asked: Question, offer: _Offer | None, call: ToolCall, scope: Scope
+) -> str:
     """One call, seen and told of. That it failed is something the model is told, too."""
-    record, agent = exchange.record, asked.agent.name
+    agent = asked.agent.name
     about = _About(
         run_id=record.run_id,
         agent=agent,
@@ -180,14 +199,14 @@ async def _one(exchange: Exchange, asked: Question, offer: _Offer | None, call: 
         try:
             if offer is None:
                 raise ToolError(f"there is no tool {call.name!r}")
-            output = await offer.carry_out(exchange.scope(call.name), asked.path, call)
+            output = await offer.carry_out(scope, asked.path, call)
         except (ToolError, AgentError) as failure:
             error = str(failure) or "it failed"
             kind = failure.kind if isinstance(failure, _ToolFailed) else error_type(failure)
-            span.failed(kind, error)
+            span.failed(kind, error, replayed=scope.replayed)
             record.tell(ToolEnded(**about, output=None, error=error))
             return f"Error: {error}"
-        span.gave(output)
+        span.gave(output, replayed=scope.replayed)
     record.tell(ToolEnded(**about, output=output, error=None))
     return output
 
@@ -238,9 +257,10 @@ class _OfHuman:
 
 @dataclass(frozen=True, slots=True)
 class _OfTool:
-    """A tool that this process can call."""
+    """A tool that this process can call. It has no more time than the agent that calls it."""
 
     tool: Tool
+    seconds_left: Callable[[], float | None]
 
     @property
     def spec(self) -> ToolSpec:
@@ -250,28 +270,26 @@ class _OfTool:
         tool = self.tool
         arguments = tool.check(call.arguments)
         if tool.approve or (tool.effect == "unsafe" and scope.gated("tools")):
-            await _ask_leave(scope, who, tool, arguments, "wants to call")
+            unmade = "a person declined this call"
+            await _ask_leave(scope, who, tool, arguments, "wants to call", unmade)
+        given: JSONObject = {"tool": tool.name, "arguments": arguments}
         while True:
-            in_doubt = tool.effect == "unsafe" and await scope.begun_before()
-            work = _doubted if in_doubt else partial(_run, tool, arguments)
-            given: JSONObject = {"tool": tool.name, "arguments": arguments}
-            try:
-                told = cast("Mapping[str, str]", await scope.call("tool", work, input=given))
-            except _InDoubt:
-                does = "may have made this call already, before a crash; make it again?"
-                await _ask_leave(scope, who, tool, arguments, does)
-                continue
-            if "error" in told:
-                raise _ToolFailed(told["error"], told["type"])
-            return told["text"]
+            in_doubt = tool.effect == "unsafe" and await scope.begun_before(given)
+            work = _nobody_knows if in_doubt else partial(_run, tool, arguments, self.seconds_left)
+            told = cast("Mapping[str, str]", await scope.call("tool", work, input=given))
+            if "in_doubt" not in told:
+                break
+            does = "may have made this call already, before a crash; make it again?"
+            unmade = "it may have been made before a crash, and a person declined to make it again"
+            await _ask_leave(scope, who, tool, arguments, does, unmade)
+        if "error" in told:
+            raise _ToolFailed(told["error"], told["type"])
+        return told["text"]
 
 
-class _InDoubt(BaseException):
-    """An unsafe tool was begun before, and nobody knows what came of it."""
-
-
-async def _doubted() -> JSONValue:
-    raise _InDoubt
+async def _nobody_knows() -> JSONValue:
+    """What is kept of an unsafe call that was begun before, and of which nothing came back."""
+    return {"in_doubt": "yes"}
 
 
 class _ToolFailed(ToolError):
@@ -282,28 +300,34 @@ class _ToolFailed(ToolError):
         self.kind = kind
 
 
-async def _run(tool: Tool, arguments: JSONObject) -> JSONValue:
+async def _run(
+    tool: Tool, arguments: JSONObject, seconds_left: Callable[[], float | None]
+) -> JSONValue:
     """What came of a call, as it is kept."""
-    limit = asyncio.timeout(tool.timeout)
+    limits = [seconds for seconds in (tool.timeout, seconds_left()) if seconds is not None]
+    seconds = min(limits, default=None)
+    limit = asyncio.timeout(seconds)
     try:
         async with limit:
             return {"text": await tool.call(arguments)}
     except Exception as error:  # whatever a tool does wrong is told to the model
         words = str(error) if isinstance(error, ToolError) else f"{error_type(error)}: {error}"
         if isinstance(error, TimeoutError) and limit.expired():
-            words = f"it took longer than {tool.timeout:g} s and was stopped"
+            words = f"it took longer than {seconds:g} s and was stopped"
         return {"error": words, "type": error_type(error)}
 
 
-async def _ask_leave(scope: Scope, who: str, tool: Tool, arguments: JSONObject, does: str) -> None:
-    """Ask a person. Raises ToolError when they decline."""
+async def _ask_leave(
+    scope: Scope, who: str, tool: Tool, arguments: JSONObject, does: str, unmade: str
+) -> None:
+    """Ask a person. Raises ToolError, with what has become of the call, when they decline."""
     details: JSONObject = {"name": tool.name, "arguments": arguments, "effect": tool.effect}
     listed = "".join(f"\n  {name}: {value!r}" for name, value in arguments.items())
     text = f"{who} {does}\n{tool.name} ({tool.effect}){listed}"
     decision = await scope.consult("tool", who, text, details)
     if not decision.approved:
         why = f": {decision.reason}" if decision.reason else ""
-        raise ToolError(f"a person declined this call{why}")
+        raise ToolError(f"{unmade}{why}")
 
 
 def _of_toolset(toolsets: OpenToolsets, toolset: Toolset, stored: JSONObject) -> Tool:

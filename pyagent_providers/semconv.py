@@ -80,6 +80,7 @@ PRICE_VERSION: Final = "pyagent.price.version"
 UNPRICED: Final = "pyagent.unpriced.calls"  # attribute on roll-up spans, and the counter
 PYAGENT_INPUT_TOKENS: Final = "pyagent.usage.input_tokens"  # roll-ups live outside gen_ai.usage
 PYAGENT_OUTPUT_TOKENS: Final = "pyagent.usage.output_tokens"
+CONTEXT_COMPRESSED: Final = "pyagent.context.compressed"  # what was shown in summary, by name
 PLAN_REJECTED_EVENT: Final = "pyagent.plan.rejected"
 PLAN_FAULTS: Final = "pyagent.plan.faults"
 

@@ -1,0 +1,41 @@
+"""Texts from the environment that know the name of their variable, so that it stands for them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+
+class Secret(str):
+    """A text in which something is from the environment; its repr is the `placeholder`.
+
+    The placeholder is the text with `${NAME}` in it, for whoever writes it down.
+    """
+
+    placeholder: str
+
+    def __new__(cls, value: str, placeholder: str) -> Secret:
+        secret = super().__new__(cls, value)
+        secret.placeholder = placeholder
+        return secret
+
+    def __repr__(self) -> str:
+        return repr(self.placeholder)
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str, str]]:
+        return Secret, (str(self), self.placeholder)
+
+
+def placeholder_of(value: str, otherwise: str) -> str:
+    """What to write in place of a secret: where it came from, else this variable."""
+    return value.placeholder if isinstance(value, Secret) else f"${{{otherwise}}}"
+
+
+def written_url(url: str, otherwise: str) -> str:
+    """A URL as it can be written down: as it is, unless it came from or holds a secret."""
+    if isinstance(url, Secret):
+        return url.placeholder
+    parts = urlsplit(url)
+    secret = parts.username or parts.password or parts.query
+    return f"${{{otherwise}}}" if secret else url
+
+
