@@ -4,7 +4,7 @@
         test-fuzz test-properties benchmark clean help
 
 PY       := .venv/bin/python
-EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,dbos,temporal
+EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,spec,mcp,dbos,temporal
 GROUP     = --group pyproject.toml:$(1)
 MODEL    ?=
 
@@ -63,7 +63,7 @@ test-properties: .venv/.ready
 	PYAGENT_PROPERTIES=slow $(PY) -m pytest tests/properties
 
 test-litellm: .venv-litellm/.ready
-	.venv-litellm/bin/python -m pytest tests/providers tests/faults tests/examples
+	.venv-litellm/bin/python -m pytest tests/providers tests/faults tests/examples tests/patterns/test_every_provider.py
 
 test-model: .venv-demo/.ready
 	.venv-demo/bin/python -m pytest tests/demo

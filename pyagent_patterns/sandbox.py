@@ -7,19 +7,20 @@ import json
 import os
 import shutil
 import signal
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, TypedDict, cast
+from typing import Final, Protocol, cast
 
 from pyagent_providers.hostile import shown
 
 from .tools import Effect, Tool, tool
 
 _INSTALL: Final = "install it (on Debian and Ubuntu: apt-get install bubblewrap util-linux)"
+_PYTHON: Final = "python3"
 _NOBODY: Final = 65534
 _SHARED_MEMORY: Final = 64_000_000  # bytes of /dev/shm, which semaphores are kept in
 _OPEN_FILES: Final = 256
@@ -73,7 +74,7 @@ class Sandbox(Protocol):
 def python_tool(
     sandbox: Sandbox,
     *,
-    python: str = "python3",
+    python: str = _PYTHON,
     effect: Effect = "unsafe",
     approve: bool = False,
 ) -> Tool:
@@ -91,7 +92,8 @@ def python_tool(
         # Over standard input: on the command line there is a limit to its length.
         return (await sandbox.run((python, "-"), stdin=code)).text
 
-    return tool(effect=effect, approve=approve)(run_python)
+    made = tool(effect=effect, approve=approve)(run_python)
+    return replace(made, made_of=sandbox) if python == _PYTHON else made
 
 
 def shell_tool(sandbox: Sandbox, *, effect: Effect = "unsafe", approve: bool = False) -> Tool:
@@ -102,7 +104,7 @@ def shell_tool(sandbox: Sandbox, *, effect: Effect = "unsafe", approve: bool = F
         # All of it is read before it runs, or its first program that reads would get the rest.
         return (await sandbox.run(("sh", "-c", 'eval "$(cat)"'), stdin=script)).text
 
-    return tool(effect=effect, approve=approve)(run_shell)
+    return replace(tool(effect=effect, approve=approve)(run_shell), made_of=sandbox)
 
 
 class Bubblewrap:
@@ -146,7 +148,8 @@ class Bubblewrap:
             if not limit > 0:
                 raise ValueError(f"{name} must be more than 0; got {limit!r}")
         self.workspace = None if workspace is None else _existing(workspace)
-        self._visible = [_existing(folder) for folder in visible]
+        self.visible = [_existing(folder) for folder in visible]
+        self.limits = limits
         self._user = _unprivileged(self.workspace)
         self._max_seconds = max_seconds
         self._max_output = max_output
@@ -163,7 +166,7 @@ class Bubblewrap:
 
     def _folders(self) -> list[str]:
         options: list[str] = []
-        for folder in self._visible:
+        for folder in self.visible:
             options += ["--ro-bind", str(folder), str(folder)]
         if self.workspace is None:
             return [*options, "--chdir", _HOME]
@@ -171,30 +174,40 @@ class Bubblewrap:
 
     async def run(self, argv: Sequence[str], *, stdin: str = "") -> SandboxResult:
         """Run a program to its end, or to the limits. Raises `SandboxError`; see `Sandbox`."""
+        stdout, stderr = _Output(self._max_output), _Output(self._max_output)
         status, status_end = os.pipe()
         os.set_blocking(status, False)
+        ends = [status_end]
         try:
             try:
-                process = await self._start(argv, status_end)
+                for output in (stdout, stderr):
+                    ends.append(await output.open(self._user))
+                process = await self._start(argv, *ends)
             finally:
-                os.close(status_end)
-            return await self._finish(process, stdin, status)
+                for end in ends:
+                    os.close(end)
+            return await self._finish(process, stdin, stdout, stderr, status)
         finally:
             os.close(status)
+            stdout.close()
+            stderr.close()
 
-    async def _start(self, argv: Sequence[str], status: int) -> Process:
+    async def _start(self, argv: Sequence[str], status: int, stdout: int, stderr: int) -> Process:
         bwrap, *options = self._program
+        user = self._user
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 *(bwrap, "--json-status-fd", str(status), *options, *argv),
                 stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
+                stdout=stdout,
+                stderr=stderr,
                 cwd="/",
                 env={},  # a program can read that of its first process, which is bwrap
                 pass_fds=(status,),
                 start_new_session=True,  # no terminal, and a group to kill: see `_kill`
-                **self._user,
+                user=user and user.uid,
+                group=user and user.gid,
+                extra_groups=None if user is None else (),
             )
         )
         try:
@@ -204,11 +217,12 @@ class Bubblewrap:
         except asyncio.CancelledError:
             process = await starting
             _kill(process)
-            await _ended(process, "", _Output(0), _Output(0))
+            await process.wait()
             raise
 
-    async def _finish(self, process: Process, stdin: str, status: int) -> SandboxResult:
-        stdout, stderr = _Output(self._max_output), _Output(self._max_output)
+    async def _finish(
+        self, process: Process, stdin: str, stdout: _Output, stderr: _Output, status: int
+    ) -> SandboxResult:
         timed_out = False
 
         def time_out() -> None:
@@ -246,6 +260,8 @@ class _Output:
     """What a program prints, up to a limit."""
 
     def __init__(self, limit: int) -> None:
+        self._stream = StreamReader()
+        self._transport: asyncio.ReadTransport | None = None
         self._left = limit
         self._kept = bytearray()
         self.full = False
@@ -254,9 +270,27 @@ class _Output:
     def text(self) -> str:
         return self._kept.decode(errors="replace")
 
-    async def read(self, stream: StreamReader, process: Process) -> None:
-        """Read to the end of the stream, and stop the process once it printed too much."""
-        while chunk := await stream.read(_CHUNK):
+    async def open(self, user: _User | None) -> int:
+        """Where the program is to write to."""
+        here, there = os.pipe()
+        try:
+            if user is not None:  # it may open its output anew, by the name of /dev/stdout
+                os.fchown(there, user.uid, user.gid)
+            self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: StreamReaderProtocol(self._stream), os.fdopen(here, "rb", 0)
+            )
+        except BaseException:
+            os.close(there)
+            raise
+        return there
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    async def read(self, process: Process) -> None:
+        """Read to the end, and stop the process once it printed too much."""
+        while chunk := await self._stream.read(_CHUNK):
             self._kept += chunk[: self._left]
             if len(chunk) > self._left:
                 self.full = True
@@ -267,8 +301,8 @@ class _Output:
 async def _ended(process: Process, stdin: str, stdout: _Output, stderr: _Output) -> None:
     await asyncio.gather(
         _feed(cast(StreamWriter, process.stdin), stdin),
-        stdout.read(cast(StreamReader, process.stdout), process),
-        stderr.read(cast(StreamReader, process.stderr), process),
+        stdout.read(process),
+        stderr.read(process),
         process.wait(),
     )
 
@@ -348,23 +382,22 @@ def _existing(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-class _User(TypedDict, total=False):
-    """Whom to run as, as `subprocess` takes it."""
-
-    user: int
-    group: int
-    extra_groups: Sequence[int]
+@dataclass(frozen=True, slots=True)
+class _User:
+    uid: int
+    gid: int
 
 
-def _unprivileged(workspace: Path | None) -> _User:
+def _unprivileged(workspace: Path | None) -> _User | None:
+    """Whom to run as instead of root; None for who we are."""
     if os.geteuid() != 0:
-        return {}
+        return None
     if workspace is None:
-        return {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
+        return _User(_NOBODY, _NOBODY)
     owner = workspace.stat()
     if owner.st_uid == 0:
         raise PermissionError(
             f"root owns {str(workspace)!r}, and code in a sandbox does not run as root: give the "
             "folder to another user (chown), or do not run as root"
         )
-    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": ()}
+    return _User(owner.st_uid, owner.st_gid)

@@ -60,7 +60,8 @@ class Tool:
     `timeout` is in seconds, for each call; the run holds to these three, `call` does not.
 
     `faults` lists what is wrong with arguments, beyond their being an object; nothing, for a tool
-    that finds out when it runs.
+    that finds out when it runs. `made_of` is the function or the sandbox behind it, for who
+    writes it down.
 
     Raises ValueError for a name that not every provider accepts: up to 64 letters, digits, "_"
     and "-", the first a letter or "_".
@@ -74,6 +75,7 @@ class Tool:
     effect: Effect = "unsafe"
     approve: bool = False
     timeout: float | None = None
+    made_of: object = None
 
     def __post_init__(self) -> None:
         check_tool_name(self.name)
@@ -197,6 +199,7 @@ def tool(
             effect=effect,
             approve=approve,
             timeout=timeout,
+            made_of=function,
         )
 
     return make if function is None else make(function)

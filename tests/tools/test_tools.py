@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -122,6 +123,31 @@ def test_a_tagged_union_is_told_in_words_that_every_provider_knows() -> None:
     }
 
 
+def test_what_is_named_or_exemplified_with_a_word_of_schemas_stays() -> None:
+    @tool
+    def find(
+        where: title,
+        age: Literal["any"] | int,
+        like: Annotated[dict[str, str], Field(examples=[{"title": "Dr"}])],
+    ) -> str:
+        return "found"
+
+    assert find.parameters["$defs"] == {"title": {"type": "string", "enum": ["a"]}}
+    assert properties(find) == {
+        "where": {"$ref": "#/$defs/title"},
+        "age": {"anyOf": [{"type": "string", "enum": ["any"]}, {"type": "integer"}]},
+        "like": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "examples": [{"title": "Dr"}],
+        },
+    }
+
+
+class title(Enum):
+    A = "a"
+
+
 def test_a_tool_without_parameters_has_the_schema_of_an_empty_object() -> None:
     @tool
     def now() -> str:
@@ -174,6 +200,19 @@ def test_a_wrapped_function_keeps_its_own_parameters() -> None:
     wrapped = tool(logged(lookup))
     assert list(properties(wrapped)) == ["word"]
     assert called(wrapped, word="sea") == "SEA"
+
+
+def test_types_are_looked_up_where_the_function_was_written_not_where_it_was_wrapped() -> None:
+    @contextmanager
+    def held() -> Iterator[None]:
+        yield
+
+    @tool
+    @held()  # the wrapper is of the module `contextlib`
+    def sort(order: Order) -> str:
+        return order.name
+
+    assert called(sort, order="oldest") == "OLDEST"
 
 
 def test_the_type_of_the_result_need_not_be_importable() -> None:
