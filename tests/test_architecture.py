@@ -27,6 +27,7 @@ EXTRAS = {
     "pyagent_patterns.cli": {"typer", "rich", "click"},
     "pyagent_patterns.form": {"jsonschema"},
     "pyagent_patterns.mcp": {"mcp", "httpx2"},
+    "pyagent_patterns.spec": {"yaml", "jinja2", "jsonschema"},
     "pyagent_patterns.durable.dbos": {"dbos", "psycopg", "sqlalchemy"},
     "pyagent_patterns.durable.temporal": {"temporalio"},
 }
