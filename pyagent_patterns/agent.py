@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Protocol, TypeAlias, cast, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from pyagent_providers.base import (
     LLM,
@@ -31,6 +31,7 @@ from .retry import RetryPolicy
 from .timeouts import Timeouts
 from .tools import Tool, Toolset, as_tool, check_tool_name
 
+T = TypeVar("T")
 _PURPOSE_LENGTH = 240
 
 
@@ -94,8 +95,9 @@ class Agent:
 
     `use_history` says whether it is shown the conversation so far of a run with a `session`; None:
     where it plans, routes or answers. What it is shown is kept within `max_context_tokens`, as far
-    as it is known (see `pyagent_patterns.context`): the oldest is summarised, at least the last
-    `keep_recent` messages are not.
+    as sizes are known (see `pyagent_patterns.context`): the oldest is summarised, the last
+    `keep_recent` messages, results or outputs only if there is no other way. Where even that is
+    not enough, it fails before it is asked.
 
     Raises ValueError for a name that is empty, not printable or padded, and for two tools of one
     name, TypeError for an `llm`, a `fallback` or a tool that is not one.
@@ -174,7 +176,7 @@ class Agent:
             )
         self.fallback = fallback
         self.tools = _checked_tools(name, tools)
-        self.toolsets = tuple(mcp)
+        self.toolsets = _checked_sequence(name, "mcp", mcp)
         for toolset in self.toolsets:
             if not isinstance(toolset, Toolset):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"agent {name!r}: mcp must have toolsets; got {toolset!r}")
@@ -209,10 +211,18 @@ class Agent:
     @property
     def agents(self) -> Sequence[Agent]:
         """This agent, and every other that it may hand work to."""
-        others = [tool.member for tool in self.tools if isinstance(tool, MemberTool)]
-        if self.fallback is not None:
-            others.append(self.fallback)
-        return (self, *all_agents(others))
+        return (self, *all_agents(self.hands_to))
+
+    @property
+    def hands_to(self) -> Sequence[Member]:
+        """Who works for it, as a tool, or in its place."""
+        as_tools = [tool.member for tool in self.tools if isinstance(tool, MemberTool)]
+        return as_tools if self.fallback is None else [*as_tools, self.fallback]
+
+    @property
+    def stands_for(self) -> AsyncFunction | None:
+        """The application's own function that this agent is; None for one with a model."""
+        return self.llm.stands_for if isinstance(self.llm, _Function) else None
 
     @property
     def uses_tools(self) -> bool:
@@ -229,14 +239,21 @@ class Agent:
         """This agent as a tool of others."""
         return MemberTool(self, name=name, description=description)
 
-    def with_system_prompt(self, system_prompt: str) -> Agent:
-        """The same agent and fallback in another role: without tools and `output_schema`."""
+    def with_system_prompt(self, system_prompt: str, *, use_history: bool | None = None) -> Agent:
+        """The same agent and fallback in another role: without tools and `output_schema`.
+
+        `use_history` of None leaves it as it is.
+        """
         other = copy.copy(self)
         other.system_prompt = _checked_text(self.name, "system_prompt", system_prompt)
         other.output_schema = None
         other.tools, other.toolsets = (), ()
+        if use_history is not None:
+            other.use_history = use_history
         if isinstance(self.fallback, Agent):
-            other.fallback = self.fallback.with_system_prompt(system_prompt)
+            other.fallback = self.fallback.with_system_prompt(
+                system_prompt, use_history=use_history
+            )
         other._identify()
         return other
 
@@ -264,11 +281,12 @@ def as_member(argument: str, value: object) -> Member:
     """
     if isinstance(value, Agent) or (isinstance(value, Member) and not isinstance(value, type)):
         return value
-    if inspect.iscoroutinefunction(value):
-        function = cast(AsyncFunction, value)
-        return Agent(
-            function.__name__, _Function(function), description=inspect.getdoc(value) or ""
-        )
+    if inspect.iscoroutinefunction(value) or (
+        callable(value) and inspect.iscoroutinefunction(type(value).__call__)
+    ):
+        name = getattr(value, "__name__", type(value).__name__)
+        model = _Function(name, cast(AsyncFunction, value))
+        return Agent(name, model, description=inspect.getdoc(value) or "")
     raise TypeError(
         f"{argument} must be an Agent, a Pattern or an async function (prompt) -> str; "
         f"got {value!r}"
@@ -290,19 +308,21 @@ def on_one_line(text: str) -> str:
 class _Function(CallableLLM):
     """The application's own function in an agent's place. It is no model, and costs nothing."""
 
-    def __init__(self, function: AsyncFunction) -> None:
+    def __init__(self, name: str, function: AsyncFunction) -> None:
         async def answer(messages: Sequence[Message]) -> Completion:
             text = await function(messages[-1].content)
             return Completion(
                 text=text, usage=Usage(), finish_reason="stop", reported_usd=Decimal(0)
             )
 
-        answer.__name__ = function.__name__
+        answer.__name__ = name
         super().__init__(answer)
+        self.stands_for = function
         self.price = ModelPrice(input=0, output=0)
 
 
-def _checked_tools(agent: str, tools: Sequence[ToolLike]) -> tuple[AgentTool, ...]:
+def _checked_tools(agent: str, given: Sequence[ToolLike]) -> tuple[AgentTool, ...]:
+    tools = _checked_sequence(agent, "tools", given)
     try:
         found = [
             tool if isinstance(tool, MemberTool | AskHuman) else as_tool(tool) for tool in tools
@@ -314,6 +334,12 @@ def _checked_tools(agent: str, tools: Sequence[ToolLike]) -> tuple[AgentTool, ..
         if names.count(name) > 1:
             raise ValueError(f"agent {agent!r} has two tools named {name!r}; a call names one")
     return tuple(found)
+
+
+def _checked_sequence(agent: str, argument: str, value: Sequence[T]) -> tuple[T, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"agent {agent!r}: {argument} must be a list; got {value!r}")
+    return tuple(value)
 
 
 def _checked_llms(agent: str, value: LLMLike | Sequence[LLMLike]) -> tuple[LLM, ...]:

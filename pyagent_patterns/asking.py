@@ -7,6 +7,7 @@ machine can do it for a run that goes on elsewhere.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from pyagent_providers.errors import ContentRefusedError, EmptyAnswerError
 from pyagent_providers.semconv import Phase
@@ -28,8 +29,13 @@ def labels_of(question: Question, known: Labels) -> AgentLabels:
     its = (question.pattern, question.agent, question.phase)
     labels = known.get(its)
     if labels is None:
+        if len(known) >= _MOST_LABELS:  # a planner may define agents anew in every run
+            known.clear()
         labels = known[its] = AgentLabels(*its)
     return labels
+
+
+_MOST_LABELS: Final = 1000
 
 
 class Asking:
@@ -83,6 +89,8 @@ class Asking:
                 completion = await self._attempts.answer()
             else:
                 async with asyncio.timeout(seconds) as limit:
+                    if not seconds:
+                        await asyncio.sleep(0)  # over already: nothing is sent, and billed for
                     completion = await self._attempts.answer()
         except Exception as failure:
             too_late = limit is not None and limit.expired()

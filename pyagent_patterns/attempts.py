@@ -157,7 +157,8 @@ class Attempts:
     async def _send(self, llm: LLM) -> Completion:
         question, timeout = self._question, self._call_timeout()
         schema, tools, sampling = question.schema, question.tools, question.agent.sampling
-        if not (question.agent.stream or (self._watch.streams and question.phase != "plan")):
+        to_be_read = question.phase in ("worker", "stage", "synthesis")
+        if not (question.agent.stream or (self._watch.streams and to_be_read)):
             return await llm.complete(
                 self._messages, schema=schema, tools=tools, sampling=sampling, timeout=timeout
             )

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
-from typing import TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
-from pyagent_providers.types import JSONObject, Message
+from pyagent_providers.types import JSONObject
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .asking import Labels
@@ -47,7 +56,7 @@ from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Inner, RunContext
-from .session import Session, Turn, messages_of
+from .session import Conversation, Session, Summary, Turn
 from .standing_in import hand_over
 from .telemetry import PatternSpan
 from .timeouts import Timeouts
@@ -125,6 +134,7 @@ class Pattern(ABC):
     def __init__(self, **options: Unpack[Options]) -> None:
         self.name = options.get("name") or type(self).name
         self.description = options.get("description", "")
+        self.options = options
         self._own_policy = partial(
             Policy.within,
             retry=options.get("retry"),
@@ -145,6 +155,7 @@ class Pattern(ABC):
         self.form = None if output_type is None else Form(output_type)
         self.inputs = None if inputs is None else Form(inputs)
         # Of the agents, not of any run: worked out once, on first use.
+        self._agents: Sequence[Agent] | None = None
         self._labels: Labels = {}
         self._past = Past()
 
@@ -181,7 +192,9 @@ class Pattern(ABC):
     @property
     def agents(self) -> Sequence[Agent]:
         """Every agent that a run may ask: of its members, their fallbacks, and who stands in."""
-        return all_agents([*self.members, *self.degrade_to])
+        if self._agents is None:
+            self._agents = all_agents([*self.members, *self.degrade_to])
+        return self._agents
 
     def as_tool(self, name: str | None = None, description: str | None = None) -> MemberTool:
         """This pattern as a tool of agents."""
@@ -256,7 +269,13 @@ class Pattern(ABC):
         whole = self._whole(task, how.get("inputs"))
         how["on_event"] = observe
         running = asyncio.create_task(self._run(whole, how, streams=True))
-        running.add_done_callback(lambda done: events.put_nowait(None))
+
+        def ended(running: asyncio.Task[Result]) -> None:
+            events.put_nowait(None)
+            if not running.cancelled():
+                running.exception()  # it is raised below, or nobody reads on
+
+        running.add_done_callback(ended)
         try:
             while (event := await events.get()) is not None:
                 yield event
@@ -265,17 +284,15 @@ class Pattern(ABC):
         finally:
             running.cancel()
             await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # it has been raised, or nobody reads on
 
     def policy_at(self, path: str) -> Policy:
         """What is said about failure where an agent of that path is asked."""
-        policy, members = self.policy, self.members
+        policy, members = self.policy, [*self.members, *self.degrade_to]
         for name in path.split("/")[:-1]:
-            inner = next((m for m in members if isinstance(m, Pattern) and m.name == name), None)
+            inner = next((p for p in _patterns_among(members) if p.name == name), None)
             if inner is None:
                 break
-            policy, members = inner._own_policy(policy), inner.members
+            policy, members = inner._own_policy(policy), [*inner.members, *inner.degrade_to]
         return policy
 
     async def answer_within(self, scope: RunContext, task: str, *, answers: bool) -> str:
@@ -298,16 +315,16 @@ class Pattern(ABC):
                 gates=self.approve,
                 answers=answers,
             )
-            ctx = scope.inside(inner, span)
+            ctx, answer = scope.inside(inner, span), None
             try:
                 answer = await self._in_time(ctx, task)
+                return answer
             except AgentError:
                 raise
             except _CAME_TO_NOTHING as error:
                 raise PatternError(self.name, self.kind, error) from error
             finally:
-                span.finished(ctx.record.result(None))
-            return answer
+                span.finished(ctx.record.result(answer))
 
     async def _run(self, task: str, how: How, *, streams: bool) -> Result:
         durable, on_event = how.get("durable"), how.get("on_event")
@@ -315,7 +332,12 @@ class Pattern(ABC):
         for agent in agents:
             for llm in agent.llms:
                 llm.check()
-        human = how.get("human") or self._who_is_asked(agents, durable)
+        human, session = how.get("human"), how.get("session")
+        if human is not None and not callable(human):
+            raise TypeError(f"human must be a function that decides; got {human!r}")
+        if session is not None and not isinstance(session, Session):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"session must be a Session, such as MemorySession(); got {session!r}")
+        human = human or self._who_is_asked(durable)
         run_id = how.get("run_id") or uuid.uuid4().hex
         observers = [on_event] if on_event else []
         if logger.isEnabledFor(logging.INFO):
@@ -362,27 +384,26 @@ class Pattern(ABC):
                 raise ValueError(f"inputs do not fit: {unfit}") from unfit
         return f"{task}\n\n<inputs>\n{as_json(inputs)}\n</inputs>"
 
-    def _who_is_asked(
-        self, agents: Sequence[Agent], durable: str | PathLike[str] | Store | None
-    ) -> Human | None:
+    def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
         """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
-        if durable is not None:
+        if durable is not None or self.asks_people is None:
             return None
         if at_terminal():
             return ask_at_terminal
-        if self.asks_people:
-            raise NobodyToAskError(f"{self.name!r} has gates (approve=)")
-        for agent in agents:
+        raise NobodyToAskError(self.asks_people)
+
+    @cached_property
+    def asks_people(self) -> str | None:
+        """In which way this pattern, one within, or an agent asks a person; None if none does."""
+        if self.approve:
+            return f"{self.name!r} has gates (approve=)"
+        for agent in self.agents:
             for tool in agent.tools:
                 if isinstance(tool, AskHuman) or (isinstance(tool, Tool) and tool.approve):
-                    raise NobodyToAskError(f"agent {agent.name!r} has the tool {tool.name!r}")
-        return None
-
-    @property
-    def asks_people(self) -> bool:
-        """Whether this pattern, or one within, has a gate."""
-        inner = [m for m in (*self.members, *self.degrade_to) if isinstance(m, Pattern)]
-        return bool(self.approve) or any(pattern.asks_people for pattern in inner)
+                    return f"agent {agent.name!r} has the tool {tool.name!r}"
+        handed = [member for agent in self.agents for member in agent.hands_to]
+        inner = (m for m in (*self.members, *self.degrade_to, *handed) if isinstance(m, Pattern))
+        return next((asks for pattern in inner if (asks := pattern.asks_people)), None)
 
     async def _carry_out(
         self,
@@ -412,8 +433,8 @@ class Pattern(ABC):
             last = _writer(self)
             purse = await purse_of(budgets, how.get("budget"), journal, task, last, agents)
             session = how.get("session")
-            history = await _history(session, journal)
-            ctx = RunContext(run(journal=journal, history=history), purse=purse)
+            conversation = await _conversation(session, journal)
+            ctx = RunContext(run(journal=journal, conversation=conversation), purse=purse)
             record.tell(
                 RunStarted(
                     run_id=record.run_id,
@@ -425,6 +446,8 @@ class Pattern(ABC):
             result = record.result(await self._in_time(ctx, task))
             if session is not None:
                 await session.add(record.run_id, Turn(task, result.output))
+                if conversation.made is not None:
+                    await session.keep(conversation.made)
             await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
             stopped_by = await _stop(error, journal, record)
@@ -472,32 +495,51 @@ class Pattern(ABC):
         raise failure
 
     async def _approved(self, ctx: RunContext, answer: str) -> str:
-        """The answer as a person lets it through."""
+        """The answer as a person lets it through, or writes it: in its form, too."""
         if not ctx.gated("answer"):
             return answer
-        text = f"The answer of {self.name}:\n\n{answer}"
-        decision = await ctx.child("approval").consult("answer", self.name, text, {"text": answer})
-        if not decision.approved:
-            raise DeclinedError("answer", self.name, decision.reason, answer)
-        return decision.value if isinstance(decision.value, str) else answer
+        scope, text = ctx.child("approval"), f"The answer of {self.name}:\n\n{answer}"
+        for _ in range(_EDITS):
+            decision = await scope.consult("answer", self.name, text, {"text": answer})
+            if not decision.approved:
+                raise DeclinedError("answer", self.name, decision.reason, answer)
+            if decision.value is None:
+                return answer
+            value = decision.value
+            edited = value if isinstance(value, str) else json.dumps(value)
+            try:
+                if self.form is not None:
+                    self.form.read(edited)
+                return edited
+            except Unfit as unfit:
+                text = f"The answer of {self.name}:\n\n{answer}\n\nThat edit does not fit: {unfit}"
+        raise DeclinedError("answer", self.name, f"{_EDITS} edits of it did not fit", answer)
 
 
-async def _history(session: Session | None, journal: Journal) -> tuple[Message, ...]:
+async def _conversation(session: Session | None, journal: Journal) -> Conversation:
     """What was said before this run, as it was when the run began."""
 
-    async def look() -> JSONObject:
-        turns: Sequence[Turn] = [] if session is None else await session.turns()
-        return {"turns": [asdict(turn) for turn in turns]}
+    async def look(session: Session) -> JSONObject:
+        summary = await session.summary()
+        return {
+            "turns": [asdict(turn) for turn in await session.turns()],
+            "summary": None if summary is None else asdict(summary),
+        }
 
     if session is not None:
-        called = await journal.call(Call("session:0", "session", _Nothing()), look)
+        called = await journal.call(
+            Call("session:0", "session", _Nothing()), partial(look, session)
+        )
         stored = called.value
     elif journal.execution > 1 and (earlier := await journal.earlier("session")):
         stored = earlier[-1].value or {}
     else:
-        return ()
+        return Conversation()
     turns = cast("Sequence[Mapping[str, str]]", stored.get("turns", ()))
-    return messages_of([Turn(**turn) for turn in turns])
+    summary = cast("Mapping[str, Any] | None", stored.get("summary"))
+    return Conversation(
+        tuple(Turn(**turn) for turn in turns), None if summary is None else Summary(**summary)
+    )
 
 
 class _Nothing:
@@ -509,10 +551,20 @@ class _Nothing:
         return {}
 
 
+_EDITS = 5  # of one answer, after which it is taken as declined
 # What ends a run from within, and a simpler pattern or agent may do better at.
 _FAILURES = (AgentError, PlanError, WorkersFailedError, StageError, RunAborted, RouteError)
 # What of a pattern within another's run is a failure of its own.
 _CAME_TO_NOTHING = (*_FAILURES[1:], RunTimeoutError, DeclinedError)
+
+
+def _patterns_among(members: Iterable[Member]) -> Iterator[Pattern]:
+    """The patterns among members, and those that an agent among them hands work to."""
+    for member in members:
+        if isinstance(member, Pattern):
+            yield member
+        elif isinstance(member, Agent):
+            yield from _patterns_among(member.hands_to)
 
 
 def _writer(member: Member | None) -> Agent | None:

@@ -97,6 +97,31 @@ class Budget:
         return cls(**{**stored, "on_unpriced": rate})  # pyright: ignore[reportArgumentType]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """How far a budget is used: what is spent, and what is set aside for calls under way."""
+
+    budget: Budget
+    usd: Decimal
+    tokens: int
+    calls: int
+    reserved_usd: Decimal
+    reserved_tokens: int
+    reserved_calls: int
+
+    def to_dict(self) -> JSONObject:
+        """As JSON values; money is a decimal string."""
+        return {
+            "budget": self.budget.to_dict(),
+            "usd": str(self.usd),
+            "tokens": self.tokens,
+            "calls": self.calls,
+            "reserved_usd": str(self.reserved_usd),
+            "reserved_tokens": self.reserved_tokens,
+            "reserved_calls": self.reserved_calls,
+        }
+
+
 def _dollars(value: Dollars) -> Decimal:
     try:
         dollars = Decimal(str(value)) if isinstance(value, float) else Decimal(value)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from pyagent_providers.types import Message
-
 from .agent import Agent, Member
 from .asking import Asking, Labels, agent_span, labels_of
 from .attempts import Watch
@@ -27,6 +25,7 @@ from .policy import Policy
 from .purse import Purse
 from .question import Question, Reply
 from .record import RunRecord
+from .session import Conversation
 from .toolsets import OpenToolsets
 
 
@@ -36,16 +35,16 @@ class Run:
 
     `last` is the agent that writes the answer. Of a pattern within another's run, `path` are the
     names of those it is in, each with a "/" after it, and `answers` says whether its answer is the
-    whole run's. `agents` are those that other processes know too; None: all. `history` is the
-    conversation so far. `form` is what the answer must be. At `gates` a person is asked: `human`,
-    where the application gave one. `streams`: somebody reads along.
+    whole run's. `agents` are those that other processes know too; None: all. `conversation` is
+    what was said before the run. `form` is what the answer must be. At `gates` a person is asked:
+    `human`, where the application gave one. `streams`: somebody reads along.
     """
 
     record: RunRecord
     journal: Journal
     policy: Policy
     labels: Labels
-    history: tuple[Message, ...] = ()
+    conversation: Conversation = field(default_factory=Conversation)
     past: Past = field(default_factory=Past)
     agents: Sequence[Agent] | None = None
     toolsets: OpenToolsets = field(default_factory=OpenToolsets)
@@ -94,8 +93,8 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
             _settle(record, purse, call, None)
     _tell_end(record, question, reply, called, time.perf_counter() - started)
     if error is not None:
-        if isinstance(error, BudgetExceeded) and record.refusal is None:
-            record.refusal = error
+        if isinstance(error, BudgetExceeded):
+            record.refused(error)
         raise error
     if question.task_id is not None:
         confidence = question.confidence_in(cast(str, reply.text))

@@ -10,6 +10,7 @@ PyAgentError
 ├── RunAborted             an agent failed, and the policy is to stop then
 ├── RunTimeoutError        the run took longer than it may
 ├── PlanError              the planner gave no valid plan, also when told what was wrong
+├── AgentFactoryError      an agent that the planner defined could not be made
 ├── WorkersFailedError     no assignment completed: there is nothing to synthesise
 ├── StageError             a stage of a pipeline came to nothing
 ├── RouteError             no route fits the task
@@ -104,11 +105,11 @@ class PatternError(AgentError):
 
 
 class RejectedError(AgentError):
-    """What a stage made did not pass its gate, also when it was made again. `reasons` say why."""
+    """What a stage made, its `work`, did not pass its gate, also when it was made again."""
 
-    def __init__(self, stage: str, reasons: str) -> None:
+    def __init__(self, stage: str, work: str, reasons: str) -> None:
         super().__init__(f"it did not pass its review: {reasons}", agent=stage, model="gate")
-        self.reasons = reasons
+        self.work = work
 
 
 def agent_error(message: str, *, agent: str, model: str, kind: FailureKind) -> AgentError:
@@ -152,6 +153,16 @@ class PlanError(PyAgentError):
         )
         self.faults = tuple(faults)
         self.plan = plan
+
+
+class AgentFactoryError(PyAgentError):
+    """The application's `agent_factory` made no `agent` of what a planner defined."""
+
+    def __init__(self, planner: str, agent: str, why: str) -> None:
+        super().__init__(
+            shown(f"agent_factory made no {agent!r}, an agent that {planner!r} defined: {why}")
+        )
+        self.agent = agent
 
 
 class WorkersFailedError(PyAgentError):

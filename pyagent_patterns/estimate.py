@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -13,6 +14,7 @@ from .result import Outcome
 
 _BYTES_PER_TOKEN: Final = 4  # of English, on average
 _ANSWER_TOKENS: Final = 1024  # of an answer that `max_tokens` does not bound
+_MOST_KNOWN: Final = 1000  # members: a planner may define others in every run
 
 
 class Past:
@@ -24,8 +26,11 @@ class Past:
     def learn(self, outcomes: Iterable[Outcome]) -> None:
         """Remember what these have cost."""
         for outcome in outcomes:
+            known = self._known.get(outcome.worker)
+            if known is None and len(self._known) >= _MOST_KNOWN:
+                continue
             if outcome.status == "completed" and outcome.cost is not None:
-                count, total = self._known.get(outcome.worker, (0, Decimal(0)))
+                count, total = known or (0, Decimal(0))
                 self._known[outcome.worker] = (count + 1, total + outcome.cost)
 
     def mean(self, member: str) -> Decimal | None:
@@ -34,24 +39,42 @@ class Past:
         return None if known is None else known[1] / known[0]
 
 
-def expected_cost(work: Sequence[tuple[Member, str]], past: Past) -> Decimal | None:
-    """US dollars for members that are given these prompts, once each.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A member that is given a prompt, and the outputs of those it `builds_on`."""
 
-    What a member's work has cost on average, if it has done any; else, for an agent, its prompt at
-    four bytes a token and an answer of `max_tokens` (1,024 without) at today's price. None when
+    member: Member
+    prompt: str
+    builds_on: Sequence[Member] = ()
+
+
+def expected_cost(work: Iterable[Work], past: Past) -> Decimal | None:
+    """US dollars for this work.
+
+    What a member's work has cost on average, if it has done any; else, for an agent, what it reads
+    at four bytes a token and an answer of `max_tokens` (1,024 without) at today's price. None when
     nobody knows for one of them.
     """
     total = Decimal(0)
-    for member, prompt in work:
-        cost = past.mean(member.name)
-        if cost is None and isinstance(member, Agent):
-            size = len(f"{prompt}{member.system_prompt}".encode(errors="replace"))
-            usage = Usage(
-                input_tokens=size // _BYTES_PER_TOKEN,
-                output_tokens=member.sampling.max_tokens or _ANSWER_TOKENS,
-            )
-            cost = member.llm.price_of(usage)
+    for piece in work:
+        cost = past.mean(piece.member.name)
+        if cost is None:
+            cost = _by_size(piece)
         if cost is None:
             return None
         total += cost
     return total
+
+
+def _by_size(work: Work) -> Decimal | None:
+    agent = work.member
+    if not isinstance(agent, Agent):
+        return None
+    written = f"{work.prompt}{agent.system_prompt}".encode(errors="replace")
+    read = len(written) // _BYTES_PER_TOKEN + sum(map(_answer_tokens, work.builds_on))
+    return agent.llm.price_of(Usage(input_tokens=read, output_tokens=_answer_tokens(agent)))
+
+
+def _answer_tokens(member: Member) -> int:
+    bound = member.sampling.max_tokens if isinstance(member, Agent) else None
+    return bound or _ANSWER_TOKENS

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from pyagent_providers.semconv import Phase
 
+from .budget import Spent
 from .ledger import CallRecord
 from .people import Decision, Wanted
 from .plan import Assignment
@@ -66,6 +67,17 @@ class CallSettled:
     run_id: str
     call: CallRecord
     retry_in: float | None  # seconds until the next attempt; None: there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpent:
+    """An attempt ended that a budget limits.
+
+    `budgets` are those that hold for it: the run's first, then those of patterns and scopes within.
+    """
+
+    run_id: str
+    budgets: tuple[Spent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +190,7 @@ Event: TypeAlias = (
     | StepStarted
     | TextDelta
     | CallSettled
+    | BudgetSpent
     | StepEnded
     | ToolStarted
     | ToolEnded

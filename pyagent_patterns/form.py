@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 OutputType: TypeAlias = "type[Any] | JSONObject"
 """A type that pydantic knows, or a JSON Schema."""
+
+_Reader: TypeAlias = Callable[[object], tuple[object, list[str]]]
+"""Reads a value: as what, and what is wrong with it."""
 
 _FENCE: Final = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 
@@ -33,51 +32,41 @@ class Form:
     """The form of an answer, or of what a run is given.
 
     Of a type, values are read by pydantic; of a JSON Schema they stay JSON values, checked by
-    `jsonschema`. Raises TypeError or ValueError for what is neither, ImportError without
-    `jsonschema` (`pip install "pyagent-sdk[spec]"`).
+    `jsonschema`. `schema` is what a model is held to where its provider can: an object, else None.
+
+    Raises TypeError or ValueError for what is neither, ImportError without `jsonschema`
+    (`pip install "pyagent-sdk[spec]"`).
     """
 
     def __init__(self, wanted: OutputType) -> None:
-        self._wanted = wanted
-        self._faults = _by_schema(wanted) if isinstance(wanted, Mapping) else None
-
-    @cached_property
-    def schema(self) -> OutputSchema:
-        """What a model is told, and held to where its provider can."""
-        if isinstance(self._wanted, Mapping):
-            return OutputSchema("answer", self._wanted, strict=False)
-        return OutputSchema("answer", cast(JSONObject, self._adapter.json_schema()), strict=False)
+        if isinstance(wanted, Mapping):
+            schema, self._read = wanted, _by_schema(wanted)
+        else:
+            schema, self._read = _by_type(wanted)
+        self._told = OutputSchema("answer", schema, strict=False)
+        self.schema = self._told if schema.get("type") == "object" else None
 
     def read(self, text: str) -> object:
         """The value that a text stands for: JSON, bare or in one code fence. Raises `Unfit`."""
         fenced = _FENCE.match(text.strip())
         try:
             value: object = json.loads(fenced.group(1) if fenced else text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Unfit([f"it is not JSON: {error}"], text) from error
         return self.check(value, text)
 
     def check(self, value: object, text: str = "") -> object:
         """The value, read as the type. Raises `Unfit` with every fault."""
-        if self._faults is not None:
-            if faults := self._faults(value):
-                raise Unfit(faults, text)
-            return value
-        from pydantic import ValidationError
-
-        try:
-            return self._adapter.validate_python(value)
-        except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise Unfit(
-            [f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in found], text
-        )
+        read, faults = self._read(value)
+        if faults:
+            raise Unfit(faults, text)
+        return read
 
     def asked(self, prompt: str) -> str:
         """A prompt that asks for the form as well."""
         return (
             f"{prompt}\n\nAnswer with JSON that follows this schema, and nothing else:\n"
-            f"{self.schema.text}"
+            f"{self._told.text}"
         )
 
     def repair(self, prompt: str, unfit: Unfit) -> str:
@@ -89,12 +78,6 @@ class Form:
             "Give the whole answer again with every one of these faults mended."
         )
 
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        from pydantic import TypeAdapter  # takes longer to import than all of this package
-
-        return TypeAdapter(cast(type[Any], self._wanted))
-
 
 def as_json(value: object) -> str:
     """A value as JSON text, also one that pydantic knows how to write."""
@@ -103,7 +86,37 @@ def as_json(value: object) -> str:
     return to_json(value, indent=2).decode()
 
 
-def _by_schema(schema: JSONObject) -> Callable[[object], list[str]]:
+def _by_type(wanted: type[Any]) -> tuple[JSONObject, _Reader]:
+    """The schema of a type, and how a value is read as one."""
+    # Not at the top: pydantic takes longer to import than all of this package.
+    from pydantic import (
+        PydanticUndefinedAnnotation,
+        PydanticUserError,
+        TypeAdapter,
+        ValidationError,
+    )
+
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+        schema = cast(JSONObject, adapter.json_schema())
+    except (PydanticUndefinedAnnotation, PydanticUserError) as error:
+        raise TypeError(
+            f"{wanted!r} is neither a type that pydantic knows nor a JSON Schema: {error.message}"
+        ) from error
+
+    def read(value: object) -> tuple[object, list[str]]:
+        try:
+            return adapter.validate_python(value), []
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+        return None, [
+            f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in found
+        ]
+
+    return schema, read
+
+
+def _by_schema(schema: JSONObject) -> _Reader:
     """Finds what is wrong with a value by a JSON Schema."""
     try:
         from jsonschema.exceptions import SchemaError
@@ -120,7 +133,8 @@ def _by_schema(schema: JSONObject) -> Callable[[object], list[str]]:
         raise ValueError(f"this is no JSON Schema: {error.message}") from error
     validator = kind(schema)
 
-    def faults(value: object) -> list[str]:
-        return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
+    def read(value: object) -> tuple[object, list[str]]:
+        found = validator.iter_errors(value)
+        return value, [f"{fault.json_path}: {fault.message}" for fault in found]
 
-    return faults
+    return read

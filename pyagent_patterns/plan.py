@@ -101,10 +101,12 @@ class Plan:
         The answer is `{"assignments": [{"worker", "subtask", "id"?, "depends_on"?}]}`, bare or in
         one code fence. A missing id becomes `t1`, `t2`, ... by position. A dependency names an
         assignment's id, or a worker that has exactly one assignment; the order in which assignments
-        are listed does not matter. One may also depend on an assignment of a plan `before`, if that
-        says of its id that it is finished; none of those ids is free. At most `max_agents` new
-        agents may be defined, as `"agents": [{"name", "role", "prompt"}]`. Raises `InvalidPlan`
-        with every fault found.
+        are listed does not matter.
+
+        `before` says of the assignments of earlier plans, by id, whether they are finished. One may
+        depend on those that are; only the id of one that is not may be used again, which does it
+        anew. At most `max_agents` new agents may be defined, as
+        `"agents": [{"name", "role", "prompt"}]`. Raises `InvalidPlan` with every fault found.
         """
         fenced = _FENCE.match(text.strip())
         draft, faults = _read(fenced.group(1) if fenced else text)
@@ -223,7 +225,7 @@ def _faults_in(agents: Sequence[NewAgent], workers: Sequence[str], at_most: int)
     """What is wrong with the agents that a planner defines."""
     faults: list[str] = []
     if len(agents) > at_most:
-        faults.append(f"it defines {len(agents)} new agents; at most {at_most} are left to define")
+        faults.append(f"it defines {len(agents)} agents of its own; at most {at_most} are allowed")
     names = Counter(agent.name for agent in agents)
     faults += [f"the agent {name!r} is defined {n} times" for name, n in names.items() if n > 1]
     for agent in agents:
@@ -234,8 +236,9 @@ def _faults_in(agents: Sequence[NewAgent], workers: Sequence[str], at_most: int)
             )
         if agent.name in workers:
             faults.append(f"the agent {agent.name!r} is there already; use it, or another name")
-        if not agent.prompt.strip():
-            faults.append(f"the agent {agent.name!r} has an empty prompt")
+        for what, text in (("role", agent.role), ("prompt", agent.prompt)):
+            if not text.strip():
+                faults.append(f"the agent {agent.name!r} has an empty {what}")
     return faults
 
 
@@ -245,8 +248,9 @@ def _resolve(
     """The assignments with every dependency as an id, and what is wrong with them."""
     if not items:
         return (), ["the plan is empty; give at least one assignment"]
+    finished = {name for name, is_finished in before.items() if is_finished}
     ids = _ids(items, before)
-    known_ids = frozenset(ids) | {name for name, finished in before.items() if finished}
+    known_ids = finished.union(ids)
     ids_of: dict[str, list[str]] = {}
     for own, item in zip(ids, items, strict=True):
         ids_of.setdefault(item.worker, []).append(own)
@@ -256,7 +260,11 @@ def _resolve(
         for name, count in Counter(ids).items()
         if count > 1
     ]
-    faults += [f"the id {name!r} was used before; give a new one" for name in ids if name in before]
+    faults += [
+        f"the id {name!r} is that of finished work; give a new one"
+        for name in ids
+        if name in finished
+    ]
     assignments: list[Assignment] = []
     for own, item in zip(ids, items, strict=True):
         if item.worker not in workers:
@@ -272,7 +280,7 @@ def _resolve(
                 faults.append(f"assignment {own!r}: {fault.args[0]}")
         assignments.append(Assignment(own, item.worker, item.subtask, tuple(dict.fromkeys(needs))))
 
-    if cycle := _cycle({a.id: [d for d in a.depends_on if d not in before] for a in assignments}):
+    if cycle := _cycle({a.id: [d for d in a.depends_on if d not in finished] for a in assignments}):
         faults.append(f"these assignments wait for each other: {' -> '.join(cycle)}")
     return tuple(assignments), faults
 

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from pyagent_providers.base import LLM, Quote, Usage
 from pyagent_providers.pricing import ModelPrice
 
-from .budget import Budget
+from .budget import Budget, Spent
 from .ledger import CallRecord
 
 Limit = Literal["max_cost_usd", "max_tokens", "max_calls", "max_seconds"]
@@ -81,11 +81,21 @@ class Purse:
         self._answer = _Answer() if above is None else above._answer
         self._waiting: deque[asyncio.Future[None]] = deque() if above is None else above._waiting
 
+    @property
+    def spent(self) -> tuple[Spent, ...]:
+        """How far each budget that holds here is used, the outermost first."""
+        return tuple(account.state for account in self._accounts)
+
     def seconds_left(self, *, closing: bool) -> float | None:
         """Until a call is cut off; the answer has more time than what it is made from."""
         now = asyncio.get_running_loop().time()
         ends = [account.ends(closing=closes) for account, closes in self._closing(closing)]
         return min((end - now for end in ends if end is not None), default=None)
+
+    def check(self, llm: LLM) -> None:
+        """Raise `BudgetError` if a budget cannot hold for that model."""
+        for account in self._accounts:
+            account.check(llm)
 
     async def reserve(self, llm: LLM, quote: Quote, *, closing: bool) -> Reservation:
         """Set a call's worst case aside; waits while calls under way may give room back.
@@ -232,6 +242,21 @@ class _Account:
         self.spent = _NOTHING
         self.reserved = _NOTHING
         self.under_way = 0
+
+    @property
+    def state(self) -> Spent:
+        return Spent(
+            budget=self._budget,
+            usd=self.spent.usd,
+            tokens=self.spent.tokens,
+            calls=self.spent.calls,
+            reserved_usd=self.reserved.usd,
+            reserved_tokens=self.reserved.tokens,
+            reserved_calls=self.reserved.calls,
+        )
+
+    def check(self, llm: LLM) -> None:
+        self._budget.check(llm)
 
     def ends(self, *, closing: bool) -> float | None:
         seconds = self._budget.max_seconds

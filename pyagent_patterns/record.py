@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal
 
-from .errors import AgentError, BudgetExceeded
+from .errors import AgentError, BudgetExceeded, RejectedError
 from .events import (
     AssignmentStarted,
     Event,
@@ -67,14 +67,15 @@ class RunRecord:
         self._outcomes: dict[str, Outcome] = {}
         self._execution = 1
         self._replayed = 0
+        self._from_record: list[tuple[str, bool]] = []  # each call's key, and whether it was
         self._doubtful: list[str] = []
         self._degraded_to: str | None = None
         self._rejected: dict[str, str] = {}
         self._shortfalls: list[str] = []
         self._routes: list[RouteDict] = []
-        self._estimate: Decimal | None = None
+        self._expected: list[Decimal | None] = []
         self.refusal: BudgetExceeded | None = None  # the first, if the budget refused a call
-        self.data: object = None
+        self.data: object = None  # the answer as a value
 
     def within(self, pattern: str, path: str, span: PatternSpan, task_id: str | None) -> RunRecord:
         """For a pattern within the run: a plan and outcomes of its own, in the same ledger.
@@ -105,17 +106,27 @@ class RunRecord:
         self.tell(PlanAccepted(run_id=self.run_id, path=self.path, assignments=self._assignments))
 
     def planned_on(self, assignments: Sequence[Assignment]) -> None:
-        """More assignments, after those that were planned before."""
-        self.plan_accepted((*self._assignments, *assignments))
+        """More assignments, beside those that were planned before; the same ids do them anew."""
+        anew = {assignment.id for assignment in assignments}
+        for name in anew & self._outcomes.keys():
+            del self._outcomes[name]
+        kept = (a for a in self._assignments if a.id not in anew)
+        self.plan_accepted((*kept, *assignments))
 
     def expected(self, usd: Decimal | None) -> None:
-        """What the plan is expected to cost, in US dollars."""
-        if usd is not None:
-            self._estimate = (self._estimate or Decimal(0)) + usd
+        """What a plan is expected to cost, in US dollars; None: nobody knows."""
+        self._expected.append(usd)
 
     def routed(self, route: str, confidence: float | None, reason: str) -> None:
         """A route was chosen."""
-        self._routes.append({"route": route, "confidence": confidence, "reason": reason})
+        self._routes.append(
+            {
+                "route": route,
+                "path": f"{self.path}{route}",
+                "confidence": confidence,
+                "reason": reason,
+            }
+        )
 
     def rejected(self, task_id: str | None, reasons: str) -> None:
         """What was done for an assignment, or the answer, did not pass its review in the end."""
@@ -140,6 +151,10 @@ class RunRecord:
                 outcome = self._outcome(assignment, "rejected", output=output, error=why)
             case Done(output):
                 outcome = self._outcome(assignment, "completed", output=output)
+            case Failed(RejectedError() as error):
+                outcome = self._outcome(
+                    assignment, "rejected", output=error.work, error=error.reason
+                )
             case Failed(error):
                 outcome = self._outcome(assignment, _status_of(error), error=str(error))
             case Skipped(because):
@@ -186,6 +201,12 @@ class RunRecord:
         if task_id is not None:
             self._calls_of.setdefault(task_id, []).append(call)
 
+    def refused(self, error: BudgetExceeded) -> None:
+        """The budget refused a call: what the run comes to may come of that."""
+        if self._around is not None:
+            self._around.refused(error)
+        self.refusal = self.refusal or error
+
     def confident(self, task_id: str, confidence: float) -> None:
         """The agent's own confidence in what it did for the assignment."""
         self._confidence[task_id] = confidence
@@ -193,12 +214,6 @@ class RunRecord:
     def degraded(self, name: str) -> None:
         """A simpler pattern or agent stands in."""
         self._degraded_to = name
-
-    def answered_with(self, data: object) -> None:
-        """The answer as a value."""
-        if self._around is not None:
-            self._around.answered_with(data)
-        self.data = data
 
     def goes_on(self, execution: int) -> None:
         """This is not the run's first execution."""
@@ -208,10 +223,18 @@ class RunRecord:
         """Note where a call's value came from."""
         if self._around is not None:
             self._around.called(key, called)
+        self._from_record.append((key, called.made == "before"))
         if called.made == "before":
             self._replayed += 1
         if called.doubtful:
             self._doubtful.append(key)
+
+    def is_replay(self, path: str) -> bool:
+        """Whether all that was called in the scope of this path was on record."""
+        if not self._replayed:
+            return False
+        calls = [before for key, before in self._from_record if key.startswith(path)]
+        return bool(calls) and all(calls)
 
     @property
     def watched(self) -> bool:
@@ -242,8 +265,8 @@ class RunRecord:
             assignments=[assignment.to_dict() for assignment in assignments],
             workers_used=workers_used(outcomes),
         )
-        if self._routes:
-            metadata["routes"] = self._routes
+        if routes := self._all_routes():
+            metadata["routes"] = routes
         return Result(
             pattern=self.pattern,
             run_id=self.run_id,
@@ -253,7 +276,7 @@ class RunRecord:
             outcomes=outcomes,
             calls=tuple(self._calls),
             shortfalls=self.shortfalls,
-            plan_estimate=self._estimate,
+            plan_estimate=self._estimate(),
             metadata=metadata,
             started_at=self._started_at,
             duration_seconds=time.perf_counter() - self._clock,
@@ -270,6 +293,14 @@ class RunRecord:
 
     def _all_assignments(self) -> tuple[Assignment, ...]:
         return sum((record._all_assignments() for record in self._beside), self._assignments)
+
+    def _all_routes(self) -> list[RouteDict]:
+        return sum((record._all_routes() for record in self._beside), self._routes)
+
+    def _estimate(self) -> Decimal | None:
+        """What all plans were expected to cost; None if that is not known of one of them."""
+        known = [usd for usd in self._expected if usd is not None]
+        return sum(known, Decimal(0)) if known and len(known) == len(self._expected) else None
 
     def _is_degraded(self) -> bool:
         """Whether anything stood in, here or in a pattern within."""

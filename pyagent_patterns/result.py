@@ -13,6 +13,7 @@ from pyagent_providers.hostile import shown
 from pyagent_providers.types import JSONObject, JSONValue
 
 from . import ledger
+from .html import as_html
 from .ledger import CallRecord, CostKey
 from .plan import Assignment, AssignmentDict
 
@@ -71,7 +72,7 @@ class Outcome:
 
     @property
     def started_at(self) -> float | None:
-        return self.calls[0].started_at if self.calls else None
+        return min((call.started_at for call in self.calls), default=None)
 
     @property
     def ended_at(self) -> float | None:
@@ -115,9 +116,13 @@ class Resumed:
 
 
 class RouteDict(TypedDict):
-    """A route that was chosen, and why; `confidence` is the classifier's own, from 0 to 1."""
+    """A route that was chosen, and why; `confidence` is the classifier's own, from 0 to 1.
+
+    `path` are the names of the patterns within the run's that it is in, and its own.
+    """
 
     route: str
+    path: str
     confidence: float | None
     reason: str
 
@@ -235,6 +240,10 @@ class Result:
         if self.output:
             lines += ["", self.output]
         return shown("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        """For a notebook: a tree of who was asked, with what each cost."""
+        return as_html(self)
 
 
 def as_json_value(value: object) -> JSONValue:

@@ -32,20 +32,21 @@ from .context import (
     Fitted,
     asking_for_summary,
     chunks,
+    cut,
     fit,
-    fit_history,
+    fit_conversation,
     fit_turns,
     tokens_in,
     tokens_of,
 )
 from .door import Run
 from .errors import AgentError, AnswerError, RunAborted, ScopeError
-from .estimate import Past, expected_cost
+from .estimate import Past, Work, expected_cost
 from .events import ApprovalGiven, ApprovalWanted
 from .form import Form, Unfit
 from .journal import Call, Called, Suspend
 from .log import logger
-from .people import Decision, Gate, Wanted, WantedKind
+from .people import Decision, Gate, Wanted, WantedKind, decided_by
 from .plan import Assignment
 from .policy import Policy
 from .purse import Closing, Purse
@@ -53,6 +54,7 @@ from .question import Assigned, Question, Reply
 from .record import RunRecord
 from .result import Outcome
 from .schedule import Failed, Node, Settled
+from .session import Conversation, messages_of
 from .telemetry import PatternSpan
 from .tools import Tool
 
@@ -176,7 +178,7 @@ class RunContext:
             path=path,
             answers=answers,
             form=(run.form if answers else None) or inner.form,
-            history=run.history if answers else (),
+            conversation=run.conversation if answers else Conversation(),
             gates=inner.gates | (run.gates & {"tools"}),
         )
         if inner.budget is not None or (purse is not None and not answers):
@@ -212,8 +214,20 @@ class RunContext:
         self._run.past.learn(outcomes)
         return outcomes
 
-    async def estimate(self, work: Sequence[tuple[Member, str]]) -> Decimal | None:
-        """US dollars that members may cost who are given these prompts; None if nobody knows.
+    def admit(self, agent: Agent) -> None:
+        """Check an agent that joins the run, before it is asked.
+
+        Raises ConfigurationError if a model of its cannot be called, BudgetError if a budget
+        cannot hold for one.
+        """
+        for joining in agent.agents:
+            for llm in joining.llms:
+                llm.check()
+                if self._purse is not None:
+                    self._purse.check(llm)
+
+    async def estimate(self, work: Sequence[Work]) -> Decimal | None:
+        """US dollars that this work may cost; None if nobody knows.
 
         Recorded where a person is shown it.
         """
@@ -284,9 +298,7 @@ class RunContext:
         """
         own = member.on_error if isinstance(member, Agent) else None
         if answers is None:
-            answers = phase == "synthesis" or (
-                member is self._run.last and phase in ("worker", "stage")
-            )
+            answers = self._writes_the_answer(member, phase)
         with self._calling:
             try:
                 form = self._run.form if answers else None
@@ -314,9 +326,16 @@ class RunContext:
         """
         if not isinstance(member, Agent) or member.max_context_tokens is None:
             return Fitted(pieces, {})
-        room = member.max_context_tokens - tokens_in(member.system_prompt)
+        most, said = member.max_context_tokens, self._run.conversation.turns
+        specs = [tool.spec for tool in member.tools if isinstance(tool, Tool)]
+        room = most - tokens_in(member.system_prompt) - tokens_of((), specs)
+        if self._run.form is not None and self._writes_the_answer(member, phase):
+            room -= tokens_in(self._run.form.asked(""))
+        if said and member.use_history is not False:  # which has up to half of the room
+            room -= min(tokens_of(messages_of(said)), most // 2)
         with self._calling:
-            return await fit(pieces, build, room, partial(self._summary, member, phase))
+            summarise = partial(self._summary, member, phase)
+            return await fit(pieces, build, room, member.keep_recent, summarise)
 
     async def call(
         self,
@@ -366,17 +385,14 @@ class RunContext:
                 if run.human is None:
                     return None
                 run.record.tell(wants)
-                decided = await run.human(wanted)
-                if isinstance(decided, Decision):
-                    return decided.to_dict()
-                return Decision.from_value(decided).to_dict()
+                return (await decided_by(run.human, wanted)).to_dict()
 
             asked = wanted.to_dict()
             value = (await self._recorded(key, "consult", asked, decision)).value["value"]
             if value is None:  # nobody at hand
                 decided = await self._decision_sent(wants, _Input("consult", asked).input_hash)
             else:
-                decided = Decision.from_value(value)
+                decided = Decision.from_value(value, kind)
             run.record.tell(
                 ApprovalGiven(run_id=run.record.run_id, wanted=wanted, decision=decided)
             )
@@ -385,6 +401,11 @@ class RunContext:
     def gated(self, gate: Gate) -> bool:
         """Whether a person is asked there."""
         return gate in self._run.gates
+
+    def _writes_the_answer(self, member: Member, phase: Phase) -> bool:
+        """Whether that is so by default."""
+        last = member is self._run.last and phase in ("worker", "stage")
+        return phase == "synthesis" or last
 
     async def _decision_sent(self, wants: ApprovalWanted, asked: str) -> Decision:
         """The decision that is sent to the run; until there is one it is suspended.
@@ -400,9 +421,10 @@ class RunContext:
                 run.record.tell(wants)
                 raise
             try:
-                return Decision.from_value(value)
+                return Decision.from_value(value, wants.wanted.kind)
             except ValueError as error:
-                logger.warning("run %s, signal %r: %s; send another", run.record.run_id, name, error)
+                run_id = run.record.run_id
+                logger.warning("run %s, signal %r: %s; send another", run_id, name, error)
 
     async def _ask_for(
         self, form: Form, agent: Agent, prompt: str, phase: Phase, work: Fitted | None
@@ -437,7 +459,8 @@ class RunContext:
             scope = RunContext(self._run, f"{self._key(member.name)}/", self._task, self._purse)
             return await cast(Within, member).answer_within(scope, prompt, answers=answers)
         agent = member
-        again = (agent.on_error or self._run.policy.on_error) == "retry"
+        # An agent with tools is asked once more where it was: what they did must not be done again.
+        again = self._retries(agent) and not (agent.uses_tools or (work and work.tools))
         try:
             return await self._ask_agent(agent, prompt, phase, schema, answers, began, work)
         except AgentError as error:
@@ -454,6 +477,9 @@ class RunContext:
             raise failure
         return await self._ask(agent.fallback, prompt, phase, schema, answers, began, work)
 
+    def _retries(self, agent: Agent) -> bool:
+        return (agent.on_error or self._run.policy.on_error) == "retry"
+
     async def _ask_agent(
         self,
         agent: Agent,
@@ -464,82 +490,107 @@ class RunContext:
         began: float,
         work: Fitted | None,
     ) -> str:
-        limit = (agent.timeouts or self._run.policy.timeouts).assignment
+        run, record = self._run, self._run.record
+        limit = (agent.timeouts or run.policy.timeouts).assignment
+        history, compressed = (), () if work is None else tuple(work.full)
+        if run.conversation.turns:
+            history = await self._history(agent, prompt, phase, answers)
+            if history and history != messages_of(run.conversation.turns):
+                compressed = ("history", *compressed)
         question = Question(
-            run_id=self.record.run_id,
-            pattern=self.record.pattern,
-            step=self.record.next_step(),
+            run_id=record.run_id,
+            pattern=record.pattern,
+            step=record.next_step(),
             agent=agent,
             prompt=prompt,
             phase=phase,
             schema=schema or agent.output_schema,
             task=self._task,
-            path=f"{self._run.path}{agent.name}",
+            path=f"{run.path}{agent.name}",
             closing=answers,
             seconds=None if limit is None else max(0.0, limit + began - _now()),
-            history=await self._history(agent, prompt, phase, answers),
-            compressed=() if work is None else tuple(work.full),
+            history=history,
+            compressed=compressed,
         )
         tools = () if work is None else work.tools
         if agent.uses_tools or tools:
             reply = await self._converse(question, limit, began, tools)
         else:
-            reply = await door.put(self._run, self._purse, self._key("ask"), question)
+            _check_that_it_fits(question)
+            reply = await door.put(run, self._purse, self._key("ask"), question)
         return cast(str, reply.text)
 
     async def _history(
         self, agent: Agent, prompt: str, phase: Phase, answers: bool
     ) -> tuple[Message, ...]:
         """The conversation so far, as this agent is shown it."""
-        history = self._run.history
-        shown = agent.use_history
+        conversation, shown = self._run.conversation, agent.use_history
         if shown is None:
             shown = answers or phase in ("plan", "manage", "route")
-        if not history or not shown:
+        if not shown:
             return ()
         if agent.max_context_tokens is None:
-            return history
+            return messages_of(conversation.turns)
         room = agent.max_context_tokens - tokens_of(agent.messages(prompt))
-        return await fit_history(
-            history, room, agent.keep_recent, partial(self._summary, agent, phase)
-        )
+        summarise = partial(self._summary, agent, phase)
+        return await fit_conversation(conversation, room, agent.keep_recent, summarise)
 
     async def _shorten(self, question: Question) -> tuple[Message, ...]:
         """What came after the prompt, as it fits."""
         agent, turns = question.agent, question.turns
         if agent.max_context_tokens is None or not turns:
             return turns
-        room = agent.max_context_tokens - tokens_of(replace(question, turns=()).messages)
+        around = tokens_of(replace(question, turns=()).messages, question.tools)
+        room = agent.max_context_tokens - around
         summarise = partial(self._summary, agent, question.phase)
         return await fit_turns(turns, room, agent.keep_recent, summarise)
 
-    async def _summary(self, agent: Agent, phase: Phase, text: str) -> str:
-        """A text made short by the agent that is to be shown it."""
-        clerk = agent.with_system_prompt(SUMMARY_ROLE)
-        parts = [
-            await self._ask(clerk, asking_for_summary(part), phase, None, False, _now())
-            for part in chunks(text, agent.max_context_tokens or 1)
+    async def _summary(self, agent: Agent, phase: Phase, text: str, tokens: int) -> str:
+        """A text made short, by the agent that is to be shown it."""
+        clerk = agent.with_system_prompt(SUMMARY_ROLE, use_history=False)
+        parts = chunks(text, agent.max_context_tokens or 1)
+        share = tokens // len(parts)
+        asked = [
+            await self._ask(clerk, asking_for_summary(part, share), phase, None, False, _now())
+            for part in parts
         ]
-        return "\n".join(parts)
+        return cut("\n".join(asked), tokens)
 
     async def _converse(
         self, question: Question, limit: float | None, began: float, tools: Sequence[Tool]
     ) -> Reply:
         """Ask an agent that has tools: as many questions as it takes, in one span."""
 
+        waited = 0.0  # for people, which is not the agent's time
+
         def seconds_left() -> float | None:
-            return None if limit is None else max(0.0, limit + began - _now())
+            return None if limit is None else max(0.0, limit + began + waited - _now())
+
+        def has_waited(seconds: float) -> None:
+            nonlocal waited
+            waited += seconds
+
+        again = self._retries(question.agent)
 
         async def put(asked: Question) -> Reply:
+            nonlocal again
+            _check_that_it_fits(asked)
+            try:
+                return await once(asked)
+            except AgentError as error:
+                if not again or error.kind in ("timeout", "budget"):
+                    raise
+            again = False
+            return await once(replace(asked, step=self.record.next_step()))
+
+        async def once(asked: Question) -> Reply:
             asked = replace(asked, seconds=seconds_left())
             return await door.put(self._run, self._purse, self._key("ask"), asked)
 
         exchange = tool_loop.Exchange(
             record=self.record,
             put=put,
-            scope=lambda name: _ToolScope(
-                self._run, f"{self._key(name)}/", self._task, self._purse
-            ),
+            scope=lambda name: _ToolScope(self, self._key(name), has_waited),
             together=_together,
             seconds_left=seconds_left,
             toolsets=self._run.toolsets,
@@ -579,28 +630,27 @@ class RunContext:
 class _ToolScope(RunContext):
     """The scope of one tool call."""
 
-    __slots__ = ("replayed",)
+    __slots__ = ("_has_waited",)
 
-    def __init__(
-        self,
-        run: Run,
-        path: str = "",
-        task: Assigned | None = None,
-        purse: Purse | None = None,
-    ) -> None:
-        super().__init__(run, path, task, purse)
-        self.replayed = False
+    def __init__(self, around: RunContext, key: str, has_waited: Callable[[float], None]) -> None:
+        super().__init__(around._run, f"{key}/", around._task, around._purse)
+        self._has_waited = has_waited
+
+    @property
+    def replayed(self) -> bool:
+        """Whether all that the tool gave was on record."""
+        return self.record.is_replay(self._path)
 
     async def give(self, member: Member, task: str) -> str:
         """Have a member of the run do it."""
         return await self.ask(member, task, phase="worker", answers=False)
 
-    async def _recorded(
-        self, key: str, activity: str, input: JSONValue, work: Callable[[], Awaitable[JSONValue]]
-    ) -> Called:
-        called = await super()._recorded(key, activity, input, work)
-        self.replayed = called.made == "before"  # of the last call, which gives the answer
-        return called
+    async def consult(self, kind: WantedKind, who: str, text: str, details: JSONObject) -> Decision:
+        asked = _now()
+        try:
+            return await super().consult(kind, who, text, details)
+        finally:
+            self._has_waited(_now() - asked)
 
     async def begun_before(self, what: JSONObject) -> bool:
         """Note that this is begun; whether another execution of the run had noted it."""
@@ -611,6 +661,19 @@ class _ToolScope(RunContext):
 
         noted = await self._recorded(self._key("begin"), "begin", what, ours)
         return noted.value["value"] != mark
+
+
+def _check_that_it_fits(question: Question) -> None:
+    """Raise AgentError, before it is paid for, when more is to be sent than the agent may read."""
+    agent, most = question.agent, question.agent.max_context_tokens
+    if most is None or (tokens := tokens_of(question.messages, question.tools)) <= most:
+        return
+    raise AgentError(
+        f"it is to be sent about {tokens} tokens, more than its max_context_tokens={most}, and "
+        "what can be summarised is not enough; raise it, or give it less to read",
+        agent=agent.name,
+        model=agent.llm.model,
+    )
 
 
 async def _together(work: Mapping[str, Callable[[], Awaitable[str]]]) -> Mapping[str, str]:

@@ -172,7 +172,7 @@ class AgentLabels:
 class AgentSpan(_ActiveSpan):
     """One question to one agent, its attempts and replays included."""
 
-    __slots__ = ("_labels", "_replayed", "calls")
+    __slots__ = ("_compressed", "_labels", "_replayed", "calls")
 
     def __init__(
         self,
@@ -195,14 +195,21 @@ class AgentSpan(_ActiveSpan):
                 own[semconv.TASK_DEPENDS_ON] = tuple(depends_on)
         if replayed:
             own[semconv.REPLAYED] = True
+        self._compressed = tuple(compressed)
         if compressed:
-            own[semconv.CONTEXT_COMPRESSED] = tuple(compressed)
+            own[semconv.CONTEXT_COMPRESSED] = self._compressed
         super().__init__(labels.span_name, labels.at_start | own)
 
     def replayed(self) -> None:
         """All of a longer exchange was on record."""
         self._replayed = True
         self.span.set_attribute(semconv.REPLAYED, True)
+
+    def compressed(self, names: Sequence[str]) -> None:
+        """Of a longer exchange, these results are there in summary from now on, too."""
+        if names:
+            self._compressed += tuple(name for name in names if name not in self._compressed)
+            self.span.set_attribute(semconv.CONTEXT_COMPRESSED, self._compressed)
 
     def failed(self, error: BaseException) -> None:
         """Mark a question whose failure is on record."""
@@ -236,7 +243,7 @@ class ToolSpan(_ActiveSpan):
         self._replayed = False
         attributes: Attributes = {
             semconv.OPERATION_NAME: "execute_tool",
-            semconv.TOOL_NAME: call.name,
+            semconv.TOOL_NAME: self._tool,
             semconv.TOOL_CALL_ID: call.id,
             semconv.TOOL_TYPE: "function",
             semconv.AGENT_NAME: agent,

@@ -17,7 +17,7 @@ from pyagent_providers.telemetry import error_type
 from pyagent_providers.types import JSONObject, JSONValue, Message, ToolCall, ToolSpec
 
 from .agent import Agent, AgentTool, Member, MemberTool
-from .errors import AgentError
+from .errors import AgentError, NoStoreError
 from .events import ToolEnded, ToolStarted
 from .ledger import CallRecord
 from .people import AskHuman, Decision, Gate, WantedKind
@@ -92,12 +92,16 @@ async def converse(exchange: Exchange, question: Question, span: AgentSpan) -> R
     for step in range(agent.max_steps):
         number = question.step if step == 0 else exchange.record.next_step()
         asked = replace(question, step=number, turns=turns, tools=specs, part=True)
-        turns = await exchange.shorten(asked)
+        fitted = await exchange.shorten(asked)
+        span.compressed([turn.tool_call_id or "" for turn in fitted if turn not in turns])
+        turns = fitted
         asked = replace(asked, turns=turns)
         reply = await exchange.put(asked)
         calls += reply.calls
         if not reply.tool_calls:
             return reply
+        if step + 1 == agent.max_steps:  # nobody would be told what came of them
+            break
         results = await _carry_out(exchange, asked, offered, reply.tool_calls)
         turns += (Message("assistant", reply.text or "", tool_calls=reply.tool_calls), *results)
     raise AgentError(
@@ -126,7 +130,7 @@ async def _offered(exchange: Exchange, agent: Agent) -> dict[str, _Offer]:
     }
     offered |= {tool.name: _OfTool(tool, exchange.seconds_left) for tool in exchange.tools}
     for toolset in agent.toolsets:
-        for stored in await _brought(exchange, toolset):
+        for stored in await _brought(exchange, agent, toolset):
             tool = _of_toolset(exchange.toolsets, toolset, stored)
             if tool.name in offered:
                 raise ValueError(
@@ -147,9 +151,16 @@ def _offer(tool: AgentTool, seconds_left: Callable[[], float | None]) -> _Offer:
             return _OfTool(tool, seconds_left)
 
 
-async def _brought(exchange: Exchange, toolset: Toolset) -> Sequence[JSONObject]:
+async def _brought(exchange: Exchange, agent: Agent, toolset: Toolset) -> Sequence[JSONObject]:
     async def look() -> JSONValue:
-        tools = (await exchange.toolsets.tools(toolset)).values()
+        try:
+            tools = (await exchange.toolsets.tools(toolset)).values()
+        except Exception as error:
+            raise AgentError(
+                f"the tools of {toolset.name!r} are not there: {error_type(error)}: {error}",
+                agent=agent.name,
+                model=agent.llm.model,
+            ) from error
         return [
             {
                 **asdict(tool.spec),
@@ -247,12 +258,13 @@ class _OfHuman:
     async def carry_out(self, scope: Scope, who: str, call: ToolCall) -> str:
         question = _text_in(call, "question")
         text = f"{who} asks:\n\n{question}"
-        decision = await scope.consult("question", who, text, {"question": question})
+        decision = await _decision(scope, "question", who, text, {"question": question})
         if not decision.approved:
             raise ToolError(
                 f"they do not answer{f': {decision.reason}' if decision.reason else ''}"
             )
-        return decision.value if isinstance(decision.value, str) else json.dumps(decision.value)
+        answer = "yes" if decision.value is None else decision.value
+        return answer if isinstance(answer, str) else json.dumps(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +322,20 @@ async def _run(
     try:
         async with limit:
             return {"text": await tool.call(arguments)}
-    except Exception as error:  # whatever a tool does wrong is told to the model
+    except (Exception, asyncio.CancelledError) as error:
+        # Whatever a tool does wrong is told to the model; that the run is cancelled is not its.
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
         words = str(error) if isinstance(error, ToolError) else f"{error_type(error)}: {error}"
         if isinstance(error, TimeoutError) and limit.expired():
             words = f"it took longer than {seconds:g} s and was stopped"
+        words = words.encode("utf-8", "replace").decode()  # as it will be on a replay
         return {"error": words, "type": error_type(error)}
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _ask_leave(
@@ -324,10 +345,24 @@ async def _ask_leave(
     details: JSONObject = {"name": tool.name, "arguments": arguments, "effect": tool.effect}
     listed = "".join(f"\n  {name}: {value!r}" for name, value in arguments.items())
     text = f"{who} {does}\n{tool.name} ({tool.effect}){listed}"
-    decision = await scope.consult("tool", who, text, details)
+    decision = await _decision(scope, "tool", who, text, details)
     if not decision.approved:
         why = f": {decision.reason}" if decision.reason else ""
         raise ToolError(f"{unmade}{why}")
+
+
+async def _decision(
+    scope: Scope, kind: WantedKind, who: str, text: str, details: JSONObject
+) -> Decision:
+    """What a person decides. Raises ToolError where there is none.
+
+    That is known before the run begins, but of tools that a toolset brings, or an agent that a
+    planner defines.
+    """
+    try:
+        return await scope.consult(kind, who, text, details)
+    except NoStoreError as error:
+        raise ToolError("a person is to be asked first, and there is nobody to ask") from error
 
 
 def _of_toolset(toolsets: OpenToolsets, toolset: Toolset, stored: JSONObject) -> Tool:

@@ -109,7 +109,7 @@ class Tool:
             # Unlike `json.loads` this takes no NaN, no half of a surrogate pair, no deep nesting:
             # nothing that could not be stored and sent again.
             read: JSONValue = from_json(arguments or "{}", allow_inf_nan=False)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: the text itself has such a half
             raise ToolArgumentsError(self.name, [f"this is not JSON: {error}"]) from error
         if not isinstance(read, dict):
             raise ToolArgumentsError(self.name, ["write them as one JSON object"])

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from .log import logger
 from .tools import Tool, Toolset
 
 
@@ -37,4 +38,10 @@ class OpenToolsets:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(kind, error, traceback)
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        except Exception as fault:
+            if fault is error:
+                raise
+            # What the run came to is not lost with a server that does not end in good order.
+            logger.warning("a toolset failed when it was closed", exc_info=fault)

@@ -24,6 +24,7 @@ from .errors import (
 )
 from .pricing import ModelPrice
 from .reading import arguments, arr, count, obj, text
+from .secret import settings_of
 from .types import (
     Completion,
     FinishReason,
@@ -67,6 +68,14 @@ class AnthropicLLM(LLM):
         timeout: float = 60.0,
         price: ModelPrice | None = None,
     ) -> None:
+        self.settings = settings_of(
+            "ANTHROPIC",
+            client=client,
+            base_url=base_url,
+            api_key=api_key,
+            max_tokens=max_tokens,
+            timeout=timeout,
+        )
         if client is not None:
             base_url = str(client.base_url)
         self._base_url = base_url or os.environ.get("ANTHROPIC_BASE_URL") or _DEFAULT_BASE_URL

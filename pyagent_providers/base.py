@@ -30,6 +30,7 @@ from .telemetry import Inference, ModelIdentity
 from .types import (
     Completion,
     Cost,
+    JSONObject,
     Message,
     OutputSchema,
     Quote,
@@ -68,7 +69,11 @@ class LLM(ABC):
     `pyagent_providers.errors`. No retries, no spans, no prices: those are not an adapter's.
 
     `price` is the application's own price for this model; it comes before every table.
+    `settings` are what else the constructor was given, for who writes it down: a secret is the
+    name of its variable, such as `${OPENAI_API_KEY}`. None is what cannot be written.
     """
+
+    settings: JSONObject | None = None
 
     def __init__(
         self,
@@ -359,10 +364,10 @@ class CallableLLM(LLM):
     def __init__(self, function: AsyncFunction) -> None:
         name = getattr(function, "__name__", type(function).__name__)
         super().__init__(name, provider="custom")
-        self._function = function
+        self.function = function
 
     async def _complete(self, request: Request) -> Completion:
-        answer = await self._function(request.messages)
+        answer = await self.function(request.messages)
         if isinstance(answer, str):
             return Completion(text=answer, finish_reason="stop")
         if isinstance(answer, Completion):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -39,7 +40,8 @@ from .errors import (
 )
 from .pricing import ModelPrice
 from .reading import arguments, arr, count, obj, text
-from .types import Completion, FinishReason, Message, Request, ToolCall, Usage
+from .secret import settings_of
+from .types import Completion, FinishReason, Message, Request, ToolCall, ToolSpec, Usage
 from .wire_errors import ErrorMapper, translated
 
 if TYPE_CHECKING:
@@ -71,6 +73,9 @@ class GeminiLLM(LLM):
         timeout: float = 60.0,
         price: ModelPrice | None = None,
     ) -> None:
+        self.settings = settings_of(
+            "GEMINI", client=client, base_url=base_url, api_key=api_key, timeout=timeout
+        )
         self._base_url = base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or _DEFAULT_BASE_URL
         # A client of the application's own does not tell where it leads.
         address = address_of(self._base_url) if client is None else (None, None)
@@ -94,7 +99,7 @@ class GeminiLLM(LLM):
 
     async def _complete(self, request: Request) -> Completion:
         client, errors = await self._endpoint()
-        contents, config = _encode(request, retries_off=self._own_client is not None)
+        contents, config = self._encode(request)
         with translated(_translate, errors):
             response = await _models(client).generate_content(
                 model=self.model,
@@ -103,14 +108,14 @@ class GeminiLLM(LLM):
                 config={**config, "should_return_http_response": True},
             )
             http = response.sdk_http_response
-            partial = _PartialAnswer()
+            partial = _PartialAnswer(_answer_tool(request, self.model))
             partial.add(json.loads((http.body if http is not None else None) or "null"))
         return partial.completion(errors)
 
     async def _stream(self, request: Request) -> AsyncIterator[str | Completion]:
         client, errors = await self._endpoint()
-        contents, config = _encode(request, retries_off=self._own_client is not None)
-        partial = _PartialAnswer()
+        contents, config = self._encode(request)
+        partial = _PartialAnswer(_answer_tool(request, self.model))
         opened: list[aiohttp.ClientResponse] = []
         try:
             with translated(_translate, errors, partial.so_far):
@@ -134,6 +139,9 @@ class GeminiLLM(LLM):
         if self._own_client is not None:
             return id(self._own_client)  # how it authenticates is its own affair
         return account_of(self._base_url, self._key())
+
+    def _encode(self, request: Request) -> tuple[list[dict[str, object]], dict[str, object]]:
+        return _encode(request, self.model, retries_off=self._own_client is not None)
 
     async def _endpoint(self) -> tuple[genai.Client, ErrorMapper]:
         if self._own_client is not None:
@@ -319,7 +327,7 @@ _BLOCKED: Final = re.compile(r"Responsible AI|violates? (?:our|Google's) (?:poli
 
 
 def _encode(
-    request: Request, *, retries_off: bool
+    request: Request, model: str, *, retries_off: bool
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
     """The SDK's `contents` and `config`, as the dicts that it also takes."""
     config: dict[str, object] = {
@@ -332,13 +340,18 @@ def _encode(
     system = [m.content for m in request.messages if m.role == "system"]
     if system:
         config["system_instruction"] = "\n\n".join(system)
-    if request.schema is not None:
-        config["response_mime_type"] = "application/json"
-        config["response_json_schema"] = request.schema.schema
-    if request.tools:
+    tools = list(request.tools)
+    if (schema := request.schema) is not None:
+        if answer_tool := _answer_tool(request, model):
+            tools.append(ToolSpec(answer_tool, _ANSWER_TOOL, schema.schema))
+            config["tool_config"] = {"function_calling_config": {"mode": "ANY"}}
+        else:
+            config["response_mime_type"] = "application/json"
+            config["response_json_schema"] = schema.schema
+    if tools:
         functions = [
             {"name": t.name, "description": t.description, "parameters_json_schema": t.parameters}
-            for t in request.tools
+            for t in tools
         ]
         config["tools"] = [{"function_declarations": functions}]
     sampling = request.sampling
@@ -350,10 +363,26 @@ def _encode(
         "seed": sampling.seed,
     }
     config |= {name: value for name, value in given.items() if value is not None}
-    return _contents(m for m in request.messages if m.role != "system"), config
+    signed = _BEFORE_GEMINI_3.search(model) is None
+    return _contents((m for m in request.messages if m.role != "system"), signed=signed), config
 
 
-def _contents(messages: Iterable[Message]) -> list[dict[str, object]]:
+# Before Gemini 3, models refuse to have both tools and a schema for their answer, and know no
+# signatures. Every other name is taken to be of a later one.
+_BEFORE_GEMINI_3: Final = re.compile(r"gemini-(?:[12]\b|pro|flash|exp)")
+_ANSWER_TOOL: Final = "Gives the answer. Call this once; what you pass to it is your whole answer."
+# What Google has a client send for a call that another model made.
+_UNSIGNED: Final = base64.b64encode(b"skip_thought_signature_validator").decode()
+
+
+def _answer_tool(request: Request, model: str) -> str | None:
+    """The name of the tool that carries the answer, if one has to."""
+    if request.schema is None or not request.tools or _BEFORE_GEMINI_3.search(model) is None:
+        return None
+    return request.schema.name
+
+
+def _contents(messages: Iterable[Message], *, signed: bool) -> list[dict[str, object]]:
     """The results of tools go together in one turn, each under its function's name."""
     contents: list[dict[str, object]] = []
     results: list[dict[str, object]] = []
@@ -372,17 +401,25 @@ def _contents(messages: Iterable[Message]) -> list[dict[str, object]]:
         results = []
         names |= {call.id: call.name for call in message.tool_calls}
         role = "model" if message.role == "assistant" else "user"
-        contents.append({"role": role, "parts": _parts(message)})
+        contents.append({"role": role, "parts": _parts(message, signed=signed)})
     return contents
 
 
-def _parts(message: Message) -> list[dict[str, object]]:
+def _parts(message: Message, *, signed: bool) -> list[dict[str, object]]:
+    """Of calls at once, the first has the signature."""
     parts: list[dict[str, object]] = []
     if message.content or not message.tool_calls:
         parts.append({"text": message.content})
-    for call in message.tool_calls:
+    is_signed = any(call.signature for call in message.tool_calls)
+    for n, call in enumerate(message.tool_calls):
         given = arguments(call.arguments)
-        parts.append({"function_call": {"id": call.id, "name": call.name, "args": given}})
+        part: dict[str, object] = {
+            "function_call": {"id": call.id, "name": call.name, "args": given}
+        }
+        signature = call.signature or ("" if is_signed or n else _UNSIGNED)
+        if signed and signature:
+            part["thought_signature"] = base64.b64decode(signature, b"-_")  # the SDK writes both
+        parts.append(part)
     return parts
 
 
@@ -405,7 +442,8 @@ _MALFORMED: Final = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
 class _PartialAnswer:
     """An answer as its chunks build it up; a whole answer is one chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_tool: str | None = None) -> None:
+        self._answer_tool = answer_tool
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
         self._usage: Mapping[str, object] = {}
@@ -432,7 +470,10 @@ class _PartialAnswer:
         pieces: list[str] = []
         for part in map(obj, arr(obj(candidate.get("content")).get("parts"))):
             if call := obj(part.get("functionCall")):
-                self._add_call(call)
+                if text(call.get("name")) == self._answer_tool:
+                    pieces.append(json.dumps(call.get("args") or {}, ensure_ascii=False))
+                else:
+                    self._add_call(call, text(part.get("thoughtSignature")))
             elif not part.get("thought"):
                 pieces.append(text(part.get("text")))
         piece = "".join(pieces)
@@ -480,11 +521,11 @@ class _PartialAnswer:
         code = self._blocked or self._stopped or None
         raise errors.error(kind, message, code=code, completion=completion)
 
-    def _add_call(self, call: Mapping[str, object]) -> None:
+    def _add_call(self, call: Mapping[str, object], signature: str) -> None:
         # Older models give their calls no id; the result must name one.
         id = text(call.get("id")) or f"{self._id or 'call'}-{len(self._calls)}"
         given = json.dumps(call.get("args") or {}, ensure_ascii=False)
-        self._calls.append(ToolCall(id, text(call.get("name")), given))
+        self._calls.append(ToolCall(id, text(call.get("name")), given, signature))
 
 
 def _usage(usage: Mapping[str, object]) -> Usage:

@@ -24,10 +24,9 @@ def shown(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
 
 
-def free_tag(texts: Iterable[str]) -> str:
+def free_tag(texts: Iterable[str], tag: str = "output") -> str:
     """A tag that no text contains, so that no output can pass for the end of another."""
     everything = "".join(texts)
-    tag = "output"
     while f"<{tag}" in everything or f"</{tag}" in everything:
         tag += "_"
     return tag

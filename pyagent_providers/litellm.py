@@ -32,6 +32,7 @@ from .errors import (
 from .openai_chat import ChatAPI, begun
 from .pricing import ModelPrice
 from .reading import obj
+from .secret import settings_of
 from .types import Completion, Cost, Request, Usage
 from .wire_errors import ErrorMapper, translated, unreached
 
@@ -106,6 +107,9 @@ class LiteLLM(LLM):
             model, provider=_provider_of(str(model)), price=price, address=host, port=port
         )
         self._timeout = timeout
+        self.settings = settings_of(
+            "LITELLM", client=client, base_url=base_url, api_key=api_key, timeout=timeout
+        )
         self._chat = ChatAPI(model, "json_schema", is_openai=False)
         self._options: dict[str, object] = {
             "base_url": base_url,

@@ -17,6 +17,7 @@ from .openai_chat import ChatAPI, StructuredOutput
 from .openai_responses import ResponsesAPI
 from .pricing import ModelPrice
 from .reading import dollars, obj
+from .secret import settings_of
 from .types import Completion, Request
 from .wire_errors import ErrorMapper, translated
 
@@ -72,6 +73,16 @@ class OpenAILLM(LLM):
         structured_output: StructuredOutput = "json_schema",
         provider: str | None = None,
     ) -> None:
+        self.settings = settings_of(
+            "OPENAI",
+            client=client,
+            base_url=base_url,
+            api_key=api_key,
+            api=api,
+            timeout=timeout,
+            structured_output=structured_output,
+            provider=provider,
+        )
         self._own = None if client is None else _Endpoint.of(client)
         if client is not None:
             base_url = str(client.base_url)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from .types import JSONObject, JSONValue
+
 
 class Secret(str):
     """A text in which something is from the environment; its repr is the `placeholder`.
@@ -21,8 +23,8 @@ class Secret(str):
     def __repr__(self) -> str:
         return repr(self.placeholder)
 
-    def __reduce__(self) -> tuple[type[Secret], tuple[str, str]]:
-        return Secret, (str(self), self.placeholder)
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return str(self), self.placeholder
 
 
 def placeholder_of(value: str, otherwise: str) -> str:
@@ -39,3 +41,24 @@ def written_url(url: str, otherwise: str) -> str:
     return f"${{{otherwise}}}" if secret else url
 
 
+def settings_of(
+    variables: str,
+    /,
+    *,
+    client: object | None,
+    base_url: str | None,
+    api_key: str | None,
+    **others: JSONValue,
+) -> JSONObject | None:
+    """What an adapter was given, without secrets; None where that is a client of its own.
+
+    `variables` is how the names of those that stand for secrets begin, such as OPENAI.
+    """
+    if client is not None:
+        return None
+    settings: dict[str, JSONValue] = {
+        "base_url": base_url and written_url(base_url, f"{variables}_BASE_URL"),
+        "api_key": api_key and placeholder_of(api_key, f"{variables}_API_KEY"),
+        **others,
+    }
+    return {name: value for name, value in settings.items() if value is not None}

@@ -20,11 +20,15 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it."""
+    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it.
+
+    `signature` is what some models want to see again with the result, and nobody else can read.
+    """
 
     id: str
     name: str
     arguments: str
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Node:
     key: SpanKey
     parent: SpanKey | None
     name: str
+    called: str | None  # a pattern, if it has a name of its own
     start: int  # nanoseconds
     end: int
     is_pattern: bool
@@ -62,6 +63,7 @@ class Node:
             key=(context.trace_id, context.span_id) if context else (0, 0),
             parent=(parent.trace_id, parent.span_id) if parent else None,
             name=clean(span.name),
+            called=_own_name(given),
             start=span.start_time or 0,
             end=span.end_time or span.start_time or 0,
             is_pattern=span.name.startswith(semconv.PATTERN_SPAN),
@@ -137,6 +139,7 @@ _PHASE_WORDS: Final = {
     "manage": "managing",
     "evaluate": "evaluation",
 }
+_AT_WORK: Final = ("worker", "stage", "evaluate")
 _NAMES_LIMIT: Final = 20
 
 
@@ -150,13 +153,14 @@ def _pattern_entry(node: Node, family: _Family) -> _Entry:
     details = [_duration(node), _money(node)]
     if node.status != "completed" and node.error is None:
         details.append(node.status)
-    return _Entry(_label(node.name, details, node.error), _pattern_children(node, family))
+    name = f"{node.name} {node.called}" if node.called else node.name
+    return _Entry(_label(name, details, node.error), _pattern_children(node, family))
 
 
 def _pattern_children(node: Node, family: _Family) -> list[_Entry]:
     """The pattern's agents in order of start, each plan with what became of it below it."""
     children = family.children(node)
-    plans = [child for child in children if child.phase == "plan"]
+    plans = [child for child in children if child.phase in ("plan", "manage")]
     notes: dict[SpanKey, _Entry] = {
         plan.key: _Entry(f"rejected: {_cut(faults)}")
         for plan, faults in zip(plans, node.rejected, strict=False)
@@ -167,8 +171,6 @@ def _pattern_children(node: Node, family: _Family) -> list[_Entry]:
     for group in _overlapping(children):
         drawn = [_child_entry(child, family, notes.get(child.key)) for child in group]
         entries += drawn if len(drawn) == 1 else [_Entry("[parallel workers]", drawn)]
-    if node.plan and not plans:
-        entries.insert(0, _Entry(f"assignments: {_listed(node.plan)}"))
     return entries
 
 
@@ -197,7 +199,7 @@ def _overlapping(children: Sequence[Node]) -> Iterator[list[Node]]:
     group: list[Node] = []
     group_end = 0
     for child in children:
-        joins = child.is_pattern or child.phase == "worker"
+        joins = child.is_pattern or child.phase in _AT_WORK
         if group and joins and child.start < group_end:
             group.append(child)
             group_end = max(group_end, child.end)
@@ -272,6 +274,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _text(value: object) -> str | None:
     return clean(value) if isinstance(value, str) else None
+
+
+def _own_name(given: Mapping[str, object]) -> str | None:
+    """What a pattern is called, where that says more than which pattern it is."""
+    name, kind = given.get(semconv.WORKFLOW_NAME), given.get(semconv.PATTERN)
+    return None if name == kind else _text(name)
 
 
 def _texts(value: object) -> tuple[str, ...]:

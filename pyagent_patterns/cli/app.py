@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final, cast
 
 import typer
 
-from pyagent_patterns.durable import RunView, teams
+from pyagent_patterns.durable import RunView
 from pyagent_patterns.journal import FINISHED, Status
 from pyagent_providers import LLM
 
-from . import arguments, cluster, pages, records
+from . import arguments, cluster, deciding, definitions, pages, prices, records, running
 from .arguments import ProviderLimit
-from .going_on import FAILED, carry_out, go_on, go_on_with_all, say_end
+from .going_on import FAILED, carry_out, go_on, go_on_with_all, say_end, send, team_of
+from .options import Db, JournalDb, Json, NoResume, Run, Team, Url
 from .screen import Screen
-from .stores import DB_VARIABLE, DEFAULT_DB, URL_VARIABLE, Place, Store, journal_at, kept_in
+from .stores import DEFAULT_DB, URL_VARIABLE, Place, Store, journal_at, kept_in
 from .words import counted, dollars, run_state, short, span
 
 app = typer.Typer(
-    help="Runs that are kept: look at them, go on with them, ask one worker again.",
+    help="Run teams of agents; look at runs that are kept, go on with them, ask a worker again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+for command in (
+    running.run,
+    definitions.validate,
+    definitions.graph,
+    definitions.schema,
+    definitions.init,
+    deciding.approve,
+    deciding.reject,
+    deciding.answer,
+    prices.models,
+):
+    app.command()(command)
 
 
 class State(StrEnum):
@@ -46,27 +59,6 @@ class State(StrEnum):
 
 _OPEN: Final = frozenset((State.NEW, State.RUNNING, State.INTERRUPTED))  # on record: running
 
-JournalDb = Annotated[
-    Path, typer.Option("--db", envvar=DB_VARIABLE, metavar="PATH", help="The journal file.")
-]
-Db = Annotated[
-    Path | None,
-    typer.Option(
-        "--db", metavar="PATH", help=f"The journal file; else {DB_VARIABLE}, or {DEFAULT_DB}."
-    ),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url", metavar="URL", help=f"A cluster's database instead; else {URL_VARIABLE}."
-    ),
-]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")]
-Team = Annotated[
-    str | None,
-    typer.Option(metavar="MODULE:OBJECT", help="The team, if the run does not say where it is."),
-]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 DatabaseUrl = Annotated[
     str,
     typer.Option(envvar=URL_VARIABLE, metavar="URL", help="postgresql://..."),
@@ -173,7 +165,7 @@ def signal(
     value: Annotated[
         str | None, typer.Argument(metavar="VALUE", help="JSON; anything else is text.")
     ] = None,
-    no_resume: Annotated[bool, typer.Option("--no-resume", help="Only send it.")] = False,
+    no_resume: NoResume = False,
     team: Team = None,
     db: Db = None,
     database_url: Url = None,
@@ -184,16 +176,10 @@ def signal(
     async def work() -> None:
         async with kept_in(screen, place) as store:
             run_id = await store.find(run)
-            only_send = no_resume or place.url is not None  # a cluster's workers go on
-            loaded = await _team(store, run_id, team, needed=not only_send)  # before it is sent
-            await store.signal(run_id, name, arguments.signal_value(value))
-            screen.note(f"sent {name!r} to run {short(run_id)}")
-            if only_send:
-                return
-            if (await store.get(run_id)).run.is_owned:
-                screen.note("the run is going on in another process, which takes it there")
-                return
-            await go_on(screen, place, store, run_id, loaded, team_name=team)
+            sent = arguments.signal_value(value)
+            await send(
+                screen, place, store, run_id, name, sent, team_name=team, only_send=no_resume
+            )
 
     carry_out(screen, work())
 
@@ -230,7 +216,7 @@ def fork(
     async def work() -> None:
         async with kept_in(screen, place) as store:
             run_id = await store.find(run)
-            loaded = await _team(store, run_id, team, needed=not no_resume)
+            loaded = await team_of(store, run_id, team, needed=not no_resume)
             new = await store.fork(run_id, from_key=from_key)
             if no_resume:
                 screen.line(new)
@@ -350,12 +336,6 @@ def submit(
     """Hand in a run for the workers, and wait for its answer."""
     screen = Screen()
     carry_out(screen, cluster.submit(screen, team, task, database_url, wait=not no_wait))
-
-
-async def _team(store: Store, run_id: str, name: str | None, *, needed: bool) -> teams.Team | None:
-    """The team that was named, else the one on record; not looked for unless `needed`."""
-    found = arguments.team(name)
-    return await store.team_of(run_id) if found is None and needed else found
 
 
 async def _listed(store: Store, status: State | None, limit: int) -> list[RunView]:

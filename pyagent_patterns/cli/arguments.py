@@ -1,4 +1,4 @@
-"""What is written on the command line, as values: a model, a team, a duration, a limit."""
+"""What is written on the command line, as values: a model, a team, a duration, a limit, money."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
 from pyagent_patterns.base import Pattern
+from pyagent_patterns.budget import Budget
 from pyagent_patterns.durable import teams
 from pyagent_providers import LLM
 from pyagent_providers.types import JSONValue
+
+if TYPE_CHECKING:
+    from pyagent_patterns.spec import TeamDefinition
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -57,13 +61,48 @@ def model(name: str) -> LLM:
 
 
 def team(name: str | None) -> Pattern | None:
-    """The team called `package.module:object`. Raises LookupError, saying what is there."""
-    if name is None:
-        return None
+    """The team of that name, if one is given. Raises LookupError, saying what is there."""
+    return None if name is None else team_called(name)
+
+
+def team_called(name: str) -> Pattern:
+    """The team called `package.module:object`, or of a definition's file. Raises as `team`."""
+    if is_file(name):
+        return definition(name).team
     found = teams.load(name)
     if not isinstance(found, Pattern):
         raise LookupError(f"{name!r} is a {type(found).__name__}, not a team that can be run")
     return found
+
+
+def is_file(name: str) -> bool:
+    """Whether a team's name is that of a definition's file."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def definition(name: str) -> TeamDefinition:
+    """The definition in a YAML file.
+
+    Raises LookupError with all that is wrong with it, typer.BadParameter without the extra.
+    """
+    try:
+        from pyagent_patterns.spec import DefinitionError, load
+    except ImportError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        return load(name)
+    except ImportError as error:
+        raise typer.BadParameter(str(error)) from None
+    except (DefinitionError, OSError) as error:
+        raise LookupError(str(error)) from error
+
+
+def budget(dollars: str) -> Budget:
+    """A budget of so many US dollars."""
+    try:
+        return Budget(max_cost_usd=dollars.removeprefix("$"))
+    except ValueError:
+        raise typer.BadParameter(f"{dollars!r} is not US dollars, such as 0.50") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

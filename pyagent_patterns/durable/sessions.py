@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pyagent_patterns.session import Turn
+from pyagent_patterns.session import Summary, Turn
 
 
 class FileSession:
@@ -29,6 +29,12 @@ class FileSession:
     async def add(self, run_id: str, turn: Turn) -> None:
         await asyncio.to_thread(self._write, run_id, turn)
 
+    async def summary(self) -> Summary | None:
+        return await asyncio.to_thread(self._read_summary)
+
+    async def keep(self, summary: Summary) -> None:
+        await asyncio.to_thread(self._write_summary, summary)
+
     def _read(self) -> list[Turn]:
         with closing(self._connect()) as connection:
             rows = connection.execute(
@@ -44,12 +50,32 @@ class FileSession:
                 (self.session_id, run_id, _storable(turn.task), _storable(turn.answer)),
             )
 
+    def _read_summary(self) -> Summary | None:
+        with closing(self._connect()) as connection:
+            row = connection.execute(
+                "SELECT turns, text FROM summary WHERE session = ?", (self.session_id,)
+            ).fetchone()
+            return None if row is None else Summary(*row)
+
+    def _write_summary(self, summary: Summary) -> None:
+        with closing(self._connect()) as connection, connection:
+            connection.execute(
+                "INSERT INTO summary (session, turns, text) VALUES (?, ?, ?)"
+                " ON CONFLICT (session) DO UPDATE SET turns = excluded.turns, text = excluded.text"
+                " WHERE excluded.turns >= turns",
+                (self.session_id, summary.turns, _storable(summary.text)),
+            )
+
     def _connect(self) -> sqlite3.Connection:
         self.path.touch(mode=0o600)
         connection = sqlite3.connect(self.path, timeout=_WAIT)
         connection.execute(
             "CREATE TABLE IF NOT EXISTS turn (n INTEGER PRIMARY KEY, session TEXT NOT NULL,"
             " run TEXT NOT NULL, task TEXT NOT NULL, answer TEXT NOT NULL, UNIQUE (session, run))"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS summary (session TEXT PRIMARY KEY, turns INTEGER NOT NULL,"
+            " text TEXT NOT NULL)"
         )
         return connection
 

@@ -50,18 +50,19 @@ def locate(team: object) -> str | None:
     if team is None:
         return None
     if team not in _known:  # also one that has no name: to look costs milliseconds
-        _known[team] = _search(team)
+        _known[team] = search(team)
     return _known[team]
 
 
 _known: WeakKeyDictionary[object, str | None] = WeakKeyDictionary()
 
 
-def _search(team: object) -> str | None:
+def search(team: object) -> str | None:
+    """The same, of anything, and looked for each time."""
     for name, module in list(sys.modules.items()):
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is team:
-                where = _module_name(name, module)
+                where = module_name(name, module)
                 return None if where is None else f"{where}:{attribute}"
     return None
 
@@ -128,7 +129,8 @@ def _import(where: str) -> ModuleType:
     return module
 
 
-def _module_name(name: str, module: ModuleType) -> str | None:
+def module_name(name: str, module: ModuleType) -> str | None:
+    """What a module, known in this process by a name, can be imported as in any other."""
     if name.startswith("pyagent_script_"):
         return str(module.__file__)
     if name != "__main__":

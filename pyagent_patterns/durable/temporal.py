@@ -20,11 +20,11 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from pyagent_patterns.errors import (
     InputChanged,
@@ -33,10 +33,11 @@ from pyagent_patterns.errors import (
     RunCancelled,
     UnknownRunError,
 )
+from pyagent_patterns.people import Wanted
 from pyagent_providers.types import JSONObject, JSONValue
 
 try:
-    from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+    from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
     from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
     from temporalio.exceptions import CancelledError, WorkflowAlreadyStartedError
     from temporalio.service import RPCError, RPCStatusCode
@@ -47,7 +48,15 @@ except ImportError as missing:
     ) from missing
 
 from .temporal_journal import Activities, described, failed, recording, text
-from .temporal_workflows import CallWorkflow, Run, RunWorkflow, Signal, call_queue, run_workflow
+from .temporal_workflows import (
+    CallWorkflow,
+    Driven,
+    Run,
+    RunWorkflow,
+    Signal,
+    call_queue,
+    run_workflow,
+)
 
 __all__ = ["TemporalCluster"]
 
@@ -188,6 +197,17 @@ class TemporalCluster:
         async with self._known(run_id) as its:
             await its.signal(RunWorkflow.send, sent)
 
+    async def wanted(self, run_id: str) -> Sequence[Wanted]:
+        """What people are asked and the run waits for: a signal named `key` decides it.
+
+        Raises UnknownRunError.
+        """
+        async with self._known(run_id) as its:
+            history = await its.fetch_history()
+        driven = await self._last(history)
+        asked: Mapping[str, JSONObject] = {} if driven is None else json.loads(driven.wanted)
+        return [Wanted.of_record(run_id, key, given) for key, given in asked.items()]
+
     async def cancel(self, run_id: str) -> None:
         """End a run for good, and the calls it waits for, within the lease.
 
@@ -195,6 +215,17 @@ class TemporalCluster:
         """
         async with self._known(run_id) as its:
             await its.cancel()
+
+    async def _last(self, history: WorkflowHistory) -> Driven | None:
+        """How the run's last execution ended; None while there is one."""
+        for event in reversed(history.events):
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                return None
+            if event.HasField("activity_task_completed_event_attributes"):
+                given = event.activity_task_completed_event_attributes.result.payloads
+                [driven] = await self._client.data_converter.decode(given, [Driven])
+                return cast(Driven, driven)
+        return None
 
     @asynccontextmanager
     async def _known(self, run_id: str) -> AsyncGenerator[WorkflowHandle[RunWorkflow, str]]:

@@ -135,6 +135,7 @@ class TemporalJournal:
         self._known = set(past.known)
         self._traceparent: str | None = None
         self._end: RunEnd | None = None
+        self._consults: dict[str, JSONValue] = {}
 
     async def open(self, start: RunStart) -> TemporalJournal:
         self._traceparent = start.traceparent
@@ -152,7 +153,9 @@ class TemporalJournal:
         if end.status != "suspended":
             result = text(f"the result of run {self._run.run_id!r}", end.result)
         past = Past(self.execution, self.traceparent_to_link, sorted(self._known))
-        return Driven(result, past, end.wake_at, list(end.waiting_for))
+        wanted = {key: self._consults[key] for key in end.waiting_for if key in self._consults}
+        asked = text(f"what run {self._run.run_id!r} waits for", wanted)
+        return Driven(result, past, end.wake_at, list(end.waiting_for), asked)
 
     async def earlier(self, activity: str) -> Sequence[Earlier]:
         keys = [key for key in sorted(self._known) if _activity(key) == activity]
@@ -161,6 +164,8 @@ class TemporalJournal:
         return [Earlier(None, json.loads(answer.value)) for answer in answers]
 
     async def call(self, call: Call, work: Work) -> Called:
+        if call.activity == "consult":
+            self._consults[call.key] = call.input["input"]
         with recording(f"call {call.key!r}"):
             its = self._handle(call.key)
             if call.key in self._known:

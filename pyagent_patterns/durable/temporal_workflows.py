@@ -41,12 +41,16 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """How an execution ended: with a result, which is JSON text, or suspended."""
+    """How an execution ended: with a result, which is JSON text, or suspended.
+
+    `wanted` is what people are to decide, as JSON text, by the name of the signal that says it.
+    """
 
     result: str | None
     past: Past
     wake_at: float | None
     waiting_for: list[str]
+    wanted: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

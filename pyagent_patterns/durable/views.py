@@ -10,6 +10,7 @@ from typing import cast
 from pyagent_patterns import ledger
 from pyagent_patterns.journal import Status
 from pyagent_patterns.ledger import CallRecord
+from pyagent_patterns.people import Wanted
 from pyagent_patterns.question import Reply
 from pyagent_providers.types import JSONObject, JSONValue
 
@@ -94,6 +95,15 @@ class RunDetail:
     def doubtful(self) -> tuple[CallView, ...]:
         """The calls that were sent more than once: each may have been paid for as often."""
         return tuple(call for call in self.calls if call.begun > 1)
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """What people are asked and the run waits for: a signal named `key` decides it."""
+        return tuple(
+            Wanted.of_record(self.run.run_id, call.key, cast(JSONObject, call.input["input"]))
+            for call in self.calls
+            if call.activity == "consult" and call.key in self.run.waiting_for
+        )
 
     @property
     def cost(self) -> Decimal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyagent_patterns.agent import Member, MemberLike, as_member
+from pyagent_patterns.base import Pattern
 
 
 def named(argument: str, members: Sequence[MemberLike]) -> dict[str, Member]:
@@ -38,3 +39,21 @@ def limit_of(argument: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise ValueError(f"{argument} must be at least 1, or None; got {value!r}")
     return value
+
+
+def must_have_a_writer(pattern: Pattern) -> None:
+    """Raise ValueError where an answer is to have a form and nobody alone writes it."""
+    if pattern.form is not None and pattern.writer is None:
+        raise ValueError(
+            f"{pattern.name!r} has an output_type, and its answer is put together from what "
+            "several wrote; let one write it: a merge, or a last stage of its own"
+        )
+
+
+def must_not_wait_for_a_plan(pattern: Pattern) -> None:
+    """Raise ValueError where a person is to approve a plan and none is ever made."""
+    if "plan" in pattern.approve:
+        raise ValueError(
+            f"{pattern.name!r} makes no plan to approve; say approve=['plan'] of the pattern in it "
+            "that plans, or approve its 'answer'"
+        )

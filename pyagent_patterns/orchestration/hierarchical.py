@@ -19,6 +19,7 @@ from . import prompts
 from .checks import limit_of, named
 from .orchestrator_workers import OrchestratorWorkers
 from .planning import Planner, Planning
+from .synthesis import synthesise
 
 
 class Team(OrchestratorWorkers):
@@ -92,8 +93,7 @@ class Hierarchical(Pattern):
         outcomes = ctx.record.outcomes
         if not any(outcome.output is not None for outcome in outcomes):
             raise WorkersFailedError(outcomes)
-        question = prompts.synthesis(task, outcomes, ctx.record.shortfalls)
-        return await ctx.child("synthesis").ask(self.synthesizer, question, phase="synthesis")
+        return await synthesise(ctx.child("synthesis"), self.synthesizer, task, outcomes)
 
     async def _do(
         self,
@@ -102,6 +102,10 @@ class Hierarchical(Pattern):
         ctx: RunContext,
         outputs: Mapping[str, str],
     ) -> str:
-        given = {planning.assignment(name): output for name, output in outputs.items()}
-        question = prompts.subtask(assignment, given)
-        return await ctx.ask(self.teams[assignment.worker], question, phase="worker")
+        def question(shown: Mapping[str, str]) -> str:
+            given = {planning.assignment(name): output for name, output in shown.items()}
+            return prompts.subtask(assignment, given)
+
+        team = self.teams[assignment.worker]
+        work = await ctx.fit(team, outputs, question, phase="worker")
+        return await ctx.ask(team, question(work.pieces), phase="worker", work=work)

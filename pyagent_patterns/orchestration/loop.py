@@ -7,14 +7,17 @@ task ─► work ─► judge ─► answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 from pyagent_patterns.agent import Member, MemberLike, as_member
 from pyagent_patterns.base import Options, Pattern
+from pyagent_patterns.errors import WorkersFailedError
+from pyagent_patterns.plan import Assignment
 from pyagent_patterns.run import RunContext
 
 from . import prompts
+from .checks import must_not_wait_for_a_plan
 from .review import Judge, Review, reviewed
 
 
@@ -23,10 +26,12 @@ class Loop(Pattern):
 
     The judge is an agent or pattern, told the `criteria`, or a function that is given the work and
     returns True, False or a `Verdict`. Work that is not accepted is done again with the reasons, at
-    most `max_rounds` times; what is not accepted then is the answer all the same, and the result
-    is `partial` and says so. `options` are those of every pattern.
+    most `max_rounds` times. What is not accepted then, or can no longer be judged or done again, is
+    the answer all the same, and the result is `partial` and says so. `options` are those of every
+    pattern.
 
-    Raises TypeError or ValueError for a loop that cannot work.
+    Raises TypeError or ValueError for a loop that cannot work. A run raises `WorkersFailedError`
+    when the worker gave no output.
     """
 
     name = "loop"
@@ -43,19 +48,29 @@ class Loop(Pattern):
         super().__init__(**options)
         self.worker = as_member("worker", worker)
         self.review = Review(judge, criteria=criteria, max_rounds=max_rounds)
+        must_not_wait_for_a_plan(self)
 
     @property
     def members(self) -> Sequence[Member]:
         return (*self.review.members, self.worker)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
+        plan = [Assignment(self.worker.name, self.worker.name, task)]
+        ctx.record.plan_accepted(plan)
+        [outcome] = await ctx.child("work").carry_out(plan, self._do)
+        if outcome.output is None:
+            raise WorkersFailedError([outcome])
+        return outcome.output
+
+    async def _do(self, assignment: Assignment, ctx: RunContext, outputs: Mapping[str, str]) -> str:
         async def do(feedback: str | None) -> str:
-            question = prompts.with_feedback(task, feedback)
+            question = prompts.with_feedback(assignment.subtask, feedback)
             return await ctx.ask(self.worker, question, phase="worker", answers=True)
 
-        answer, objection = await reviewed([self.review], ctx, task, do)
+        answer, objection = await reviewed([self.review], ctx, assignment.subtask, do)
         if objection is not None:
-            ctx.record.rejected(None, objection)
+            ctx.record.rejected(assignment.id, objection)
+            ctx.record.rejected(None, objection)  # as it is the answer, too
         return answer
 
 

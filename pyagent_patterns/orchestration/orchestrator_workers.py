@@ -7,9 +7,9 @@ task ─► plan ─► work: each assignment when what it depends on is done �
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Unpack
+from typing import Literal, Unpack
 
 from pyagent_patterns.agent import Agent, Member, MemberLike, as_member
 from pyagent_patterns.base import Options, Pattern
@@ -20,10 +20,9 @@ from pyagent_patterns.run import RunContext
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
 
-from . import prompts
 from .checks import at_least, limit_of, named
 from .planning import AgentFactory, Planner, Planning, PlanningMode
-from .prompts import Prompts
+from .prompts import DEFAULT, SYNTHESIS_ROLE, Prompts, with_feedback, with_outputs
 from .review import Judge, Review, as_reviews, reviewed
 
 
@@ -36,23 +35,23 @@ class OrchestratorWorkers(Pattern):
     and the synthesis is told what is missing.
 
     The `orchestrator` plans and writes the answer, that under a system prompt of its own; a
-    `planner` or a `synthesizer` takes its place. `workers` are the specialists, `worker` one for
-    all the work. Each of these is an agent, a pattern, or an async function `(prompt) -> str`.
+    `planner` or a `synthesizer` takes its place. `workers` are the specialists, `worker` is one
+    more. Each of these is an agent, a pattern, or an async function `(prompt) -> str`.
 
     With `planning="iterative"` the planner plans a step, sees what came of it and plans on, at most
     `max_iterations` times; one that makes no progress twice is stopped. In "full" planning it is
-    asked again after failures, at most `max_replans` times. With an `agent_factory`, which makes an
-    `Agent` of a `NewAgent`, the planner may define at most `max_new_agents` for itself. `review`
-    is a quality gate, or several, for each outcome or the answer. `prompts` changes the wording;
-    `plan_schema` replaces the JSON Schema that constrains the planner's answer, for models that
-    need a tighter one. `options` are those of every pattern: what happens when things fail, what
-    may be spent, who is asked, what the answer must be.
+    asked to plan anew what failed, at most `max_replans` times. With an `agent_factory`, which
+    makes an `Agent` of a `NewAgent`, the planner may define at most `max_new_agents` in a run.
+    `review` is a quality gate, or several, of each outcome or of the answer. `prompts` changes the
+    wording; `plan_schema` replaces the JSON Schema that constrains the planner's answer, for models
+    that need a tighter one. `options` are those of every pattern: what happens when things fail,
+    what may be spent, who is asked, what the answer must be.
 
     `result.metadata` has `assignments` (id, worker, subtask, depends_on) and `workers_used`.
 
     Raises TypeError or ValueError for a team that cannot work. A run raises `PlanError`,
-    `WorkersFailedError` when no assignment completed, and `AgentError` when the planner or the
-    synthesiser gives no answer.
+    `AgentFactoryError`, `DeclinedError` when a person declines a plan, `WorkersFailedError` when no
+    assignment completed, and `AgentError` when the planner or the synthesiser gives no answer.
     """
 
     name = "orchestrator_workers"
@@ -71,8 +70,8 @@ class OrchestratorWorkers(Pattern):
         max_replans: int = 0,
         agent_factory: AgentFactory | None = None,
         max_new_agents: int = 5,
-        review: Review | Judge | Sequence[Review] = (),
-        prompts: Prompts = prompts.DEFAULT,
+        review: Review | Judge | Sequence[Review | Judge] = (),
+        prompts: Prompts = DEFAULT,
         plan_schema: JSONObject | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -85,10 +84,11 @@ class OrchestratorWorkers(Pattern):
         self.max_parallel = limit_of("max_parallel", max_parallel)
         self.reviews = as_reviews(review)
         self._reviews = {
-            of: [r for r in self.reviews if r.of == of] for of in ("outcome", "answer")
+            "worker": [review for review in self.reviews if review.of == "outcome"],
+            "synthesis": [review for review in self.reviews if review.of == "answer"],
         }
         self._prompts = prompts
-        self._planner = Planner(
+        self.planner = Planner(
             member=_planner(planner, orchestrator),
             workers=self.workers,
             mode=planning,
@@ -104,11 +104,12 @@ class OrchestratorWorkers(Pattern):
     @property
     def members(self) -> Sequence[Member]:
         judges = [member for review in self.reviews for member in review.members]
-        return (self._planner.member, *self.workers.values(), *judges, self.synthesizer)
+        return (self.planner.member, *self.workers.values(), *judges, self.synthesizer)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
-        planning, work = self._planner.begin(ctx.child("plan"), task), ctx.child("work")
+        planning = self.planner.begin(ctx.child("plan"), task)
         while plan := await planning.next():
+            work = ctx.child(planning.scope)
             await work.carry_out(plan, partial(self._do, planning), limit=self.max_parallel)
         return await self._synthesise(ctx.child("synthesis"), task, ctx.record.outcomes)
 
@@ -119,37 +120,55 @@ class OrchestratorWorkers(Pattern):
         ctx: RunContext,
         outputs: Mapping[str, str],
     ) -> str:
-        given = {planning.assignment(name): output for name, output in outputs.items()}
-        question = self._prompts.subtask(assignment, given)
-        worker = planning.workers[assignment.worker]
+        def question(shown: Mapping[str, str]) -> str:
+            given = {planning.assignment(name): output for name, output in shown.items()}
+            return self._prompts.subtask(assignment, given)
 
-        async def do(feedback: str | None) -> str:
-            return await ctx.ask(worker, prompts.with_feedback(question, feedback), phase="worker")
-
-        output, objection = await reviewed(self._reviews["outcome"], ctx, assignment.subtask, do)
+        worker, task = planning.workers[assignment.worker], assignment.subtask
+        output, objection = await self._ask(ctx, worker, "worker", task, outputs, question)
         if objection is not None:
             ctx.record.rejected(assignment.id, objection)
         return output
 
     async def _synthesise(self, ctx: RunContext, task: str, outcomes: Sequence[Outcome]) -> str:
-        if not any(outcome.output is not None for outcome in outcomes):
+        outputs = {outcome.id: outcome.output for outcome in outcomes if outcome.output is not None}
+        if not outputs:
             raise WorkersFailedError(outcomes)
-        question = self._prompts.synthesis(task, outcomes, ctx.record.shortfalls)
 
-        async def do(feedback: str | None) -> str:
-            asked = prompts.with_feedback(question, feedback)
-            return await ctx.ask(self.synthesizer, asked, phase="synthesis")
+        def question(shown: Mapping[str, str]) -> str:
+            told = with_outputs(outcomes, shown)
+            return self._prompts.synthesis(task, told, ctx.record.shortfalls)
 
-        answer, objection = await reviewed(self._reviews["answer"], ctx, task, do)
+        member = self.synthesizer
+        answer, objection = await self._ask(ctx, member, "synthesis", task, outputs, question)
         if objection is not None:
             ctx.record.rejected(None, objection)
         return answer
+
+    async def _ask(
+        self,
+        ctx: RunContext,
+        member: Member,
+        phase: Literal["worker", "synthesis"],
+        task: str,
+        outputs: Mapping[str, str],
+        question: Callable[[Mapping[str, str]], str],
+    ) -> tuple[str, str | None]:
+        """Ask a question that is made of outputs, until the answer passes its reviews, if ever."""
+        work = await ctx.fit(member, outputs, question, phase=phase)
+
+        async def do(feedback: str | None) -> str:
+            asked = with_feedback(question(work.pieces), feedback)
+            answers = phase == "synthesis"
+            return await ctx.ask(member, asked, phase=phase, answers=answers, work=work)
+
+        return await reviewed(self._reviews[phase], ctx, task, do)
 
 
 def _planner(planner: MemberLike | None, orchestrator: Agent | None) -> Member:
     if planner is None and orchestrator is None:
         raise TypeError("give an orchestrator, an Agent that plans; or a planner")
-    return as_member("planner", planner or orchestrator)
+    return as_member("planner", orchestrator if planner is None else planner)
 
 
 def _synthesizer(synthesizer: MemberLike | None, orchestrator: Agent | None) -> Member:
@@ -158,4 +177,4 @@ def _synthesizer(synthesizer: MemberLike | None, orchestrator: Agent | None) -> 
     if orchestrator is None:
         raise TypeError("give an orchestrator, an Agent that writes the answer; or a synthesizer")
     # The planner's own system prompt asks for a plan; the final answer must not heed it.
-    return orchestrator.with_system_prompt(prompts.SYNTHESIS_ROLE)
+    return orchestrator.with_system_prompt(SYNTHESIS_ROLE)

@@ -15,7 +15,8 @@ from pyagent_patterns.plan import Assignment
 from pyagent_patterns.run import RunContext
 
 from . import prompts
-from .checks import named
+from .checks import must_have_a_writer, must_not_wait_for_a_plan, named
+from .synthesis import synthesise
 
 
 class Parallel(Pattern):
@@ -40,10 +41,16 @@ class Parallel(Pattern):
         super().__init__(**options)
         self.side_by_side = named("members", members)
         self.merge = None if merge is None else as_member("merge", merge)
+        must_have_a_writer(self)
+        must_not_wait_for_a_plan(self)
 
     @property
     def members(self) -> Sequence[Member]:
         return [*self.side_by_side.values(), *([] if self.merge is None else [self.merge])]
+
+    @property
+    def writer(self) -> Member | None:
+        return self.merge
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         plan = [Assignment(name, name, task) for name in self.side_by_side]
@@ -54,8 +61,7 @@ class Parallel(Pattern):
             raise WorkersFailedError(outcomes)
         if self.merge is None:
             return prompts.side_by_side(outputs)
-        question = prompts.synthesis(task, outcomes)
-        return await ctx.child("merge").ask(self.merge, question, phase="synthesis")
+        return await synthesise(ctx.child("merge"), self.merge, task, outcomes)
 
     async def _do(self, assignment: Assignment, ctx: RunContext, outputs: Mapping[str, str]) -> str:
         member = self.side_by_side[assignment.worker]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from pyagent_patterns.agent import Member
+from pyagent_patterns.agent import Member, on_one_line
 from pyagent_patterns.plan import Assignment, Plan
 from pyagent_patterns.result import Outcome, OutcomeStatus
 from pyagent_patterns.standing_in import finished_work
@@ -26,7 +26,9 @@ def plan_for_reading(planner: str, plan: Plan, usd: Decimal | None, wrong: Seque
     for assignment in plan:
         after = f", after {', '.join(assignment.depends_on)}" if assignment.depends_on else ""
         lines.append(f"  {assignment.id} {assignment.worker}{after}: {assignment.subtask}")
-    lines += [f"  new agent {agent.name}: {agent.role}" for agent in plan.agents]
+    for agent in plan.agents:
+        lines += [f"  new agent {agent.name}: {agent.role}", f"    told: {agent.prompt}"]
+    lines = ["\n        ".join(line.splitlines()) for line in lines]  # none passes for another
     lines.append("Expected cost: " + ("not known" if usd is None else f"${usd:.4f}"))
     lines += [f"That edit cannot be run: {fault}" for fault in wrong]
     return "\n".join(lines)
@@ -37,47 +39,73 @@ def planning(task: str, workers: Sequence[Member], schema: OutputSchema) -> str:
     return f"""Break the task into assignments for these workers:
 {_listed(workers)}
 
-<task>
-{task}
-</task>
+{_in_tag("task", task)}
 
 {_HOW_TO_ASSIGN}
 
-Answer with JSON that follows this schema, and nothing else:
-{schema.text}"""
+{_as_json(schema)}"""
 
 
-def planning_on(
+def next_step(
     task: str, workers: Sequence[Member], schema: OutputSchema, outcomes: Sequence[Outcome]
 ) -> str:
     """The task, what has come of the work so far, and the form of what is to be done next."""
-    done = finished_work(outcomes) or "Nothing is finished."
-    lost = _lost(outcomes)
-    failed = f"\nThis was tried and came to nothing:\n{lost}\n" if lost else ""
+    if outcomes:
+        step = (
+            "Give the assignments of the next step, one or several; or an empty list if the task "
+            f"can be answered from what is finished. {_HOW_TO_ASSIGN} {_ON_FINISHED_WORK}"
+        )
+    else:
+        step = (
+            "Give the assignments of the first step, one or several; you will see what comes of "
+            f"them before you give the next. {_HOW_TO_ASSIGN}"
+        )
     return f"""A task is done in steps by these workers:
 {_listed(workers)}
 
-<task>
-{task}
-</task>
+{_in_tag("task", task)}
 
-What is finished so far:
+{_so_far(outcomes)}{step}
 
-{done}
-{failed}
-Give the assignments of the next step, one or several; or an empty list if the task can be \
-answered from what is finished. {_HOW_TO_ASSIGN} They may also depend on finished work, by its id.
-
-Answer with JSON that follows this schema, and nothing else:
-{schema.text}"""
+{_as_json(schema)}"""
 
 
-def new_agents(question: str, left: int) -> str:
+def replanning(
+    task: str, workers: Sequence[Member], schema: OutputSchema, outcomes: Sequence[Outcome]
+) -> str:
+    """The task, what came of the plan, and the form of what is to be done about what failed."""
+    return f"""A task was given to these workers, and part of the work came to nothing:
+{_listed(workers)}
+
+{_in_tag("task", task)}
+
+{_so_far(outcomes)}Plan what came to nothing anew, in another way or for another worker where \
+that helps, and only that; or give an empty list if the task can be answered from what is \
+finished. {_HOW_TO_ASSIGN} {_ON_FINISHED_WORK}
+
+{_as_json(schema)}"""
+
+
+def with_new_agents(question: str, left: int) -> str:
     """The same question, where the planner may define agents of its own."""
     return f"""{question}
 
 Where no worker fits, you may define up to {left} new agents under "agents", each with a name, \
 its role and its system prompt, and give them assignments like the others."""
+
+
+def _so_far(outcomes: Sequence[Outcome]) -> str:
+    """What is finished, and what came to nothing and why."""
+    if not outcomes:
+        return ""
+    done = finished_work(outcomes) or "Nothing is finished."
+    lost = "\n".join(
+        f"{_lost_one(outcome)}\n  {on_one_line(outcome.error or '')}"
+        for outcome in outcomes
+        if outcome.output is None
+    )
+    failed = f"This came to nothing:\n{lost}\n\n" if lost else ""
+    return f"What is finished so far:\n\n{done}\n\n{failed}"
 
 
 _HOW_TO_ASSIGN = (
@@ -86,6 +114,10 @@ _HOW_TO_ASSIGN = (
     "in depends_on the ids of the assignments whose output it needs, and only those: all others "
     "run at the same time. Use only the workers the task needs; a worker may have several "
     "assignments."
+)
+_ON_FINISHED_WORK = (
+    "Assignments may also depend on finished work, by its id. What does anew what came to nothing "
+    "takes its id; all others take new ids."
 )
 
 
@@ -125,7 +157,7 @@ def synthesis(task: str, outcomes: Sequence[Outcome], shortfalls: Sequence[str] 
         (
             "This part of the work is missing. Do not make it up; say in the answer what is "
             "missing:",
-            _lost(outcomes),
+            "\n".join(_lost_one(outcome) for outcome in outcomes if outcome.output is None),
         ),
         (
             "These outputs were cut off before their end. Say so in the answer where it matters:",
@@ -142,15 +174,18 @@ def synthesis(task: str, outcomes: Sequence[Outcome], shortfalls: Sequence[str] 
         ),
     ]
     told = "".join(f"\n{words}\n{listed}\n" for words, listed in notes if listed)
-    return f"""<task>
-{task}
-</task>
+    return f"""{_in_tag("task", task)}
 
 The specialists' work:
 
 {finished_work(outcomes)}
 {told}
 Write the final answer to the task."""
+
+
+def with_outputs(outcomes: Sequence[Outcome], outputs: Mapping[str, str]) -> list[Outcome]:
+    """The same outcomes, with these outputs by id."""
+    return [replace(outcome, output=outputs.get(outcome.id)) for outcome in outcomes]
 
 
 def stage(task: str, given: Mapping[str, str]) -> str:
@@ -161,9 +196,7 @@ def stage(task: str, given: Mapping[str, str]) -> str:
     before = "\n\n".join(
         f'<{tag} from="{name}">\n{output}\n</{tag}>' for name, output in given.items()
     )
-    return f"""<task>
-{task}
-</task>
+    return f"""{_in_tag("task", task)}
 
 What was done before:
 
@@ -186,15 +219,12 @@ def routing(task: str, routes: Mapping[str, str], top_k: int, schema: OutputSche
     return f"""Choose {how_many} that fits the task best:
 {listed}
 
-<task>
-{task}
-</task>
+{_in_tag("task", task)}
 
 Give each route by its exact name, with your confidence from 0 to 1, and the reason. If none \
 fits, give an empty list.
 
-Answer with JSON that follows this schema, and nothing else:
-{schema.text}"""
+{_as_json(schema)}"""
 
 
 def repair_route(question: str, answer: str, fault: str) -> str:
@@ -213,9 +243,7 @@ def judging(task: str, work: str, criteria: str) -> str:
     by = f"\nIt must meet these criteria:\n{criteria}\n" if criteria else ""
     return f"""Judge whether this work does its task well enough.
 
-<task>
-{task}
-</task>
+{_in_tag("task", task)}
 
 <{tag}>
 {work}
@@ -227,7 +255,7 @@ mend it from that alone."""
 
 def feedback(work: str, reasons: str) -> str:
     """What is told with a question that is put again: what was done, and what is wrong with it."""
-    tag = free_tag([work])
+    tag = free_tag([work, reasons])
     return f"""You did this before:
 
 <{tag}>
@@ -252,12 +280,18 @@ def _listed(members: Sequence[Member]) -> str:
     )
 
 
-def _lost(outcomes: Sequence[Outcome]) -> str:
-    return "\n".join(
-        f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
-        for outcome in outcomes
-        if outcome.output is None
-    )
+def _in_tag(tag: str, text: str) -> str:
+    """A text whose end is where its tag says, whatever it has in it."""
+    tag = free_tag([text], tag)
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _as_json(schema: OutputSchema) -> str:
+    return f"Answer with JSON that follows this schema, and nothing else:\n{schema.text}"
+
+
+def _lost_one(outcome: Outcome) -> str:
+    return f"- {outcome.worker} ({outcome.id}), {outcome.status}: {outcome.assignment.subtask}"
 
 
 def _named(outcomes: Sequence[Outcome], status: OutcomeStatus) -> str:
@@ -271,9 +305,8 @@ class Prompts:
     """The wording of an orchestration; replace one to say it otherwise."""
 
     planning: Callable[[str, Sequence[Member], OutputSchema], str] = planning
-    planning_on: Callable[[str, Sequence[Member], OutputSchema, Sequence[Outcome]], str] = (
-        planning_on
-    )
+    next_step: Callable[[str, Sequence[Member], OutputSchema, Sequence[Outcome]], str] = next_step
+    replanning: Callable[[str, Sequence[Member], OutputSchema, Sequence[Outcome]], str] = replanning
     subtask: Callable[[Assignment, Mapping[Assignment, str]], str] = subtask
     synthesis: Callable[[str, Sequence[Outcome], Sequence[str]], str] = synthesis
 

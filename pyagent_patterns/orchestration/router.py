@@ -16,8 +16,9 @@ from pyagent_patterns.plan import Assignment
 from pyagent_patterns.run import RunContext
 
 from . import prompts
-from .checks import at_least
+from .checks import at_least, must_have_a_writer, must_not_wait_for_a_plan
 from .routes import Choice, Classifier, NoRoute, RouteLike, as_routes, by_rule, read_choices
+from .synthesis import synthesise
 
 
 class Router(Pattern):
@@ -28,7 +29,8 @@ class Router(Pattern):
     `(prompt) -> str` or a `Classifier`, such as `EmbeddingClassifier`. A route whose `when` says
     yes to the task is taken without asking; with such rules alone no classifier is needed. A name
     is matched exactly, after trimming; in another case only where that is unambiguous. An answer
-    that names no route is sent back once; then the `default` route is taken.
+    that names a route that there is not is sent back once; then, or where none fits, the `default`
+    route is taken.
 
     Several routes run side by side; `merge`, an agent, a pattern or a function, makes one answer of
     theirs, without it they stand one after another. `options` are those of every pattern.
@@ -64,13 +66,21 @@ class Router(Pattern):
         )
         self.default = default
         self.top_k = at_least("top_k", 1, top_k)
+        if merge is not None and top_k == 1:
+            raise ValueError("there is nothing to merge of one route; give top_k=2 or more")
         self.merge = None if merge is None else as_member("merge", merge)
+        must_have_a_writer(self)
+        must_not_wait_for_a_plan(self)
 
     @property
     def members(self) -> Sequence[Member]:
         first = [self.classifier] if isinstance(self.classifier, Member) else []
         last = [self.merge] if self.merge is not None else []
         return [*first, *(route.member for route in self.routes.values()), *last]
+
+    @property
+    def writer(self) -> Member | None:
+        return self.members[-1] if self.top_k == 1 else self.merge
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         choices = await self._choose(ctx.child("route"), task)
@@ -84,10 +94,8 @@ class Router(Pattern):
         if not outputs:
             raise WorkersFailedError(outcomes)
         if len(plan) == 1 or self.merge is None:
-            [*several] = outputs.values()
-            return several[0] if len(several) == 1 else prompts.side_by_side(outputs)
-        question = prompts.synthesis(task, outcomes)
-        return await ctx.child("merge").ask(self.merge, question, phase="synthesis")
+            return prompts.side_by_side(outputs) if len(outputs) > 1 else "".join(outputs.values())
+        return await synthesise(ctx.child("merge"), self.merge, task, outcomes)
 
     async def _choose(self, ctx: RunContext, task: str) -> Sequence[Choice]:
         """By rule, by the classifier, by the classifier told what was wrong, by default."""
@@ -95,9 +103,12 @@ class Router(Pattern):
             return ruled[: self.top_k]
         if isinstance(self.classifier, Classifier):
             chosen = await self.classifier.choose(ctx, self.routes, task)
-            return self._or_default(chosen[: self.top_k], "the classifier found none")
+            for choice in chosen:
+                if choice.route not in self.routes:
+                    raise RouteError(self.name, choice.route, tuple(self.routes))
+            return self._or_default(chosen[: self.top_k], "it found none")
         if self.classifier is None:
-            return self._or_default([], "no rule fits")
+            return self._or_default([], "there is none, and no rule says yes")
         schema = Choice.schema(tuple(self.routes))
         purposes = {name: route.purpose for name, route in self.routes.items()}
         question = asked = prompts.routing(task, purposes, self.top_k, schema)

@@ -35,6 +35,7 @@ class Route:
             raise ValueError("a route's name is empty")
         self.name = name.strip()
         self.member = as_member(f"route {name!r}", member)
+        self.description = description
         self.purpose = on_one_line(description) or self.member.purpose
         self.when = when
 
@@ -118,19 +119,24 @@ class EmbeddingClassifier:
 def as_routes(given: Sequence[RouteLike] | Mapping[str, MemberLike]) -> dict[str, Route]:
     """The routes by name. Raises TypeError or ValueError for what is none."""
     if isinstance(given, Mapping):
-        return {route.name: route for route in (Route(n, member) for n, member in given.items())}
+        listed = [Route(name, member) for name, member in given.items()]
+    else:
+        listed = [_as_route(f"routes[{n}]", value) for n, value in enumerate(given)]
     routes: dict[str, Route] = {}
-    for n, value in enumerate(given):
-        route = value
-        if not isinstance(route, Route):
-            member = as_member(f"routes[{n}]", route)
-            route = Route(member.name, member)
+    for route in listed:
         if route.name in routes:
             raise ValueError(f"two routes are named {route.name!r}; a classifier goes by names")
         routes[route.name] = route
     if not routes:
         raise ValueError("routes is empty; give at least one")
     return routes
+
+
+def _as_route(argument: str, value: RouteLike) -> Route:
+    if isinstance(value, Route):
+        return value
+    member = as_member(argument, value)
+    return Route(member.name, member)
 
 
 async def by_rule(ctx: RunContext, routes: Mapping[str, Route], task: str) -> list[Choice]:
@@ -159,32 +165,32 @@ def read_choices(answer: str, routes: Mapping[str, Route]) -> list[Choice]:
     fenced = _FENCE.match(answer.strip())
     try:
         said: object = json.loads(fenced.group(1) if fenced else answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [Choice(_matched(answer, routes))]
     if isinstance(said, str):
         return [Choice(_matched(said, routes))]
-    stated = cast("Mapping[str, object]", said if isinstance(said, dict) else {})
+    if not isinstance(said, dict):
+        raise NoRoute(_WANTED)
+    stated = cast("Mapping[str, object]", said)
     if not isinstance(stated.get("routes"), list):
-        raise NoRoute('the answer is not {"routes": [...], "reason": "..."}')
+        raise NoRoute(_WANTED)
     reason = stated.get("reason")
+    why = reason if isinstance(reason, str) else ""
     choices: dict[str, Choice] = {}
     for item in cast("Sequence[object]", stated["routes"]):
-        its = cast("Mapping[str, object]", item if isinstance(item, dict) else {"route": item})
-        name = its.get("route")
-        if not isinstance(name, str):
-            raise NoRoute("a route is not named")
-        name = _matched(name, routes)
-        sure = its.get("confidence")
-        known = isinstance(sure, int | float) and not isinstance(sure, bool) and 0 <= sure <= 1
-        choices.setdefault(
-            name,
-            Choice(
-                name,
-                float(cast(float, sure)) if known else None,
-                reason if isinstance(reason, str) else "",
-            ),
-        )
+        choice = _choice(item, why, routes)
+        choices.setdefault(choice.route, choice)
     return list(choices.values())
+
+
+def _choice(item: object, why: str, routes: Mapping[str, Route]) -> Choice:
+    """One item of a classifier's list: a name, or a name with a confidence."""
+    its = cast("Mapping[str, object]", item if isinstance(item, dict) else {"route": item})
+    name, sure = its.get("route"), its.get("confidence")
+    if not isinstance(name, str):
+        raise NoRoute("a route is not named")
+    known = isinstance(sure, int | float) and not isinstance(sure, bool) and 0 <= sure <= 1
+    return Choice(_matched(name, routes), float(cast(float, sure)) if known else None, why)
 
 
 def _matched(name: str, routes: Mapping[str, Route]) -> str:
@@ -204,4 +210,5 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths else 0.0
 
 
+_WANTED: Final = 'the answer is not {"routes": [...], "reason": "..."}'
 _FENCE: Final = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)

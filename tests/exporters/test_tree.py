@@ -108,6 +108,66 @@ def test_nested_patterns_are_drawn_where_they_ran() -> None:
     )
 
 
+def test_a_pattern_with_a_name_of_its_own_is_drawn_with_it() -> None:
+    def named(kind: str, name: str, *children: Made) -> Made:
+        made = pattern(kind, 0, 1, *children)
+        own = {semconv.PATTERN: kind, semconv.WORKFLOW_NAME: name}
+        return replace(made, attributes={**made.attributes, **own})
+
+    run = named("pipeline", "pipeline", named("team", "back\x1b[31mend"))
+    assert render(recorded(run)) == (
+        "Trace: pyagent.pattern.pipeline (1.0s)\n└── pyagent.pattern.team backend (1.0s)"
+    )
+
+
+def test_a_managers_plan_is_drawn_below_it_and_fixed_stages_are_not_said_twice() -> None:
+    stages = pattern("pipeline", 1, 3, agent("x", "stage", 1, 2), plan=("x",))
+    run = replace(
+        pattern(
+            "hierarchical",
+            0,
+            5,
+            agent("boss", "manage", 0, 0.5),
+            agent("boss", "manage", 0.5, 1),
+            stages,
+            plan=("writing",),
+        ),
+        rejected=[["no worker 'sales'"]],
+    )
+    assert render(recorded(run)) == (
+        "Trace: pyagent.pattern.hierarchical (5.0s)\n"
+        "├── pyagent.agent.boss — managing (0.5s, gpt-4o-mini)\n"
+        "│   └── rejected: no worker 'sales'\n"
+        "├── pyagent.agent.boss — managing (0.5s, gpt-4o-mini)\n"
+        "│   └── assignments: [writing]\n"
+        "└── pyagent.pattern.pipeline (2.0s)\n"
+        "    └── pyagent.agent.x (1.0s, gpt-4o-mini)"
+    )
+
+
+def test_stages_side_by_side_are_one_group() -> None:
+    run = pattern(
+        "pipeline",
+        0,
+        4,
+        agent("a", "stage", 0, 1),
+        agent("b", "stage", 1, 3),
+        agent("judge", "evaluate", 1.2, 1.4),
+        pattern("router", 1.1, 2, agent("c", "route", 1.1, 2)),
+        agent("d", "stage", 3, 4),
+    )
+    lines = render(recorded(run)).splitlines()[1:]
+    assert [line.partition(" (")[0].replace("pyagent.agent.", "") for line in lines] == [
+        "├── a",
+        "├── [parallel workers]",
+        "│   ├── b",
+        "│   ├── pyagent.pattern.router",
+        "│   │   └── c — routing",
+        "│   └── judge — evaluation",
+        "└── d",
+    ]
+
+
 def test_workers_that_overlap_in_a_chain_are_one_group_and_a_later_pair_is_another() -> None:
     run = pattern(
         "orchestrator_workers",

@@ -144,7 +144,10 @@ def _head(reply: Reply, sent: Sent) -> dict[str, Any]:
 
 def _calls(reply: Reply) -> list[dict[str, Any]]:
     return [
-        {"functionCall": {"id": c.id, "name": c.name, "args": json.loads(c.arguments)}}
+        {
+            "functionCall": {"id": c.id, "name": c.name, "args": json.loads(c.arguments)},
+            **({"thoughtSignature": c.signature} if c.signature else {}),
+        }
         for c in reply.tool_calls
         if _is_json(c.arguments)
     ]
@@ -169,9 +172,9 @@ def _read_content(content: Any) -> list[Message]:
     """One turn can hold several messages: the results of tools come together in a user turn."""
     parts = content["parts"]
     calls = tuple(
-        ToolCall(c["id"], c["name"], json.dumps(c["args"]))
-        for c in (part.get("functionCall") for part in parts)
-        if c
+        ToolCall(c["id"], c["name"], json.dumps(c["args"]), part.get("thoughtSignature", ""))
+        for part in parts
+        if (c := part.get("functionCall"))
     )
     results = [
         Message("tool", r["response"]["result"], tool_call_id=r["id"])

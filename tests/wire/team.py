@@ -1,4 +1,4 @@
-"""A responder that plays a whole team: it plans with every worker, works and synthesises."""
+"""A responder that plays a whole team: it plans with every worker, chooses, judges and works."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ def team_responder(depends_on: Mapping[str, Sequence[str]] | None = None) -> Res
         if sent.schema is None:
             return Reply(f"done: {sent.messages[-1].content.splitlines()[0]}", usage=USAGE)
         schema = cast("Any", sent.schema)
-        workers = schema["properties"]["assignments"]["items"]["properties"]["worker"]["enum"]
+        if "assignments" not in schema["properties"]:
+            return Reply(form_filled(schema), usage=USAGE)
+        if "What is finished so far" in sent.messages[-1].content:
+            return Reply('{"assignments": []}', usage=USAGE)
+        worker = schema["properties"]["assignments"]["items"]["properties"]["worker"]
+        if "enum" not in worker:
+            return Reply(json.dumps(_PLAN_WITH_AN_AGENT), usage=USAGE)
+        workers = worker["enum"]
         assignments = [
             {
                 "id": f"id-{name}",
@@ -34,3 +41,24 @@ def team_responder(depends_on: Mapping[str, Sequence[str]] | None = None) -> Res
         return Reply(json.dumps({"assignments": assignments}), usage=USAGE)
 
     return respond
+
+
+def form_filled(schema: Mapping[str, Any]) -> str:
+    """An answer that follows a schema: a plan for all, the first route, acceptance, any form."""
+    form = schema["properties"]
+    if "assignments" in form:
+        workers = form["assignments"]["items"]["properties"]["worker"]["enum"]
+        plan = [{"worker": name, "subtask": f"what {name} does"} for name in workers]
+        return json.dumps({"assignments": plan})
+    if "routes" in form:
+        first = form["routes"]["items"]["properties"]["route"]["enum"][0]
+        chosen = [{"route": first, "confidence": 0.75}]
+        return json.dumps({"routes": chosen, "reason": "it is the first"})
+    return json.dumps({name: _VALUES[value["type"]] for name, value in form.items()})
+
+
+_VALUES = {"string": "words", "integer": 3, "number": 0.5, "boolean": True, "array": []}
+_PLAN_WITH_AN_AGENT = {
+    "assignments": [{"worker": "specialist", "subtask": "what nobody else can"}],
+    "agents": [{"name": "specialist", "role": "knows this one thing", "prompt": "You know it."}],
+}

@@ -22,15 +22,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.errors import RunBusyError, RunSuspended
-from pyagent_patterns.events import Event, StepEnded
+from pyagent_patterns.events import ApprovalWanted, Event, StepEnded, ToolEnded
 from pyagent_patterns.plan import InvalidPlan, Plan
 from pyagent_patterns.result import Result
+from pyagent_providers.types import JSONValue
 
-from . import metric, provider, teams
+from . import metric, provider
 from .engines import Engine, Opened, load
 from .log import Log
+from .teams import named
 
 Said = dict[str, Any]
 
@@ -90,7 +91,8 @@ def _child(path: str, engine: type[Engine], job: Job) -> int:
     drawn = provider.between(*job.latency, job.seed)
 
     def latency(call: str) -> float:
-        return job.slow[call] if call in job.slow else drawn(call)
+        name = call.partition(".")[0]
+        return job.slow[name] if name in job.slow else drawn(call)
 
     provider.world = provider.World(log, latency, job.size, job.freeze)
     metric.count_into(log)
@@ -108,7 +110,7 @@ def _child(path: str, engine: type[Engine], job: Job) -> int:
 
 async def run(store: Opened, log: Log, *, team: str, run_id: str, patience: float = 5.0) -> Said:
     """Begin a run or go on with it; while another process has it, try again for `patience` s."""
-    found: Team = getattr(teams, team)
+    found = named(team)
     until = time.monotonic() + patience
     while True:
         try:
@@ -127,9 +129,11 @@ async def run_many(store: Opened, log: Log, *, team: str, run_ids: list[str]) ->
     return {"runs": dict(zip(run_ids, ended, strict=True))}
 
 
-async def send(store: Opened, log: Log, *, run_ids: list[str], value: str) -> Said:
-    """Send each run the signal `go`."""
-    await asyncio.gather(*(store.signal(run_id, "go", value) for run_id in run_ids))
+async def send(
+    store: Opened, log: Log, *, run_ids: list[str], value: JSONValue, name: str = "go"
+) -> Said:
+    """Send each run a signal."""
+    await asyncio.gather(*(store.signal(run_id, name, value) for run_id in run_ids))
     return {}
 
 
@@ -178,8 +182,13 @@ _JOBS: Final[Mapping[str, Callable[..., Awaitable[Said]]]] = {
 def _acknowledge(log: Log, run_id: str) -> Callable[[Event], None]:
     def observe(event: Event) -> None:
         if isinstance(event, StepEnded):
-            call = event.task_id or (event.agent if event.phase == "worker" else event.phase)
-            log.write("REPLAY" if event.replayed else "ACK", run=run_id, call=call)
+            for answer in (call.response_id for call in event.calls if call.status == "ok"):
+                what = "REPLAY" if event.replayed else "ACK"
+                log.write(what, run=run_id, call=(answer or "").partition(":")[2])
+        elif isinstance(event, ToolEnded):
+            log.write("TOLD", run=run_id, call=event.call_id)
+        elif isinstance(event, ApprovalWanted):
+            log.write("WANTED", run=run_id, call=event.wanted.key)
 
     return observe
 

@@ -42,10 +42,13 @@ async def suite(
     if why is not None:
         pytest.skip(why)
     tally = Tally(engine=engine_name, test=row)
-    _TALLIES.append(tally)
     with engine.stores(tmp_path) as new_store:
         async with nursery(place) as processes:
-            yield Suite(engine, processes, new_store, tmp_path, tally)
+            suite = Suite(engine, processes, new_store, tmp_path, tally)
+            try:
+                yield suite
+            finally:
+                _TALLIES.extend(suite.parts or [tally])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,7 +21,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Protocol, cast
@@ -29,6 +29,7 @@ from typing import ClassVar, Final, Literal, Protocol, cast
 from pyagent_patterns.durable import Runs
 from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.events import Observer
+from pyagent_patterns.people import Wanted
 from pyagent_patterns.result import Result
 from pyagent_providers.types import JSONValue
 
@@ -44,6 +45,9 @@ Row = Literal[  # the tests of `test_kills.py`, without "test_"
     "two_healthy_processes",
     "cost_after_50_kills",
     "1000_suspended_runs",
+    "every_pattern",  # from here on those of `test_patterns.py`
+    "tools",
+    "approvals",
 ]
 
 KNOWN: Final = {
@@ -55,13 +59,13 @@ KNOWN: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCall:
-    """A paid call on record. `begun` counts how often it was sent, as far as the engine knows.
+    """A paid call on record. `begun` counts how often it was sent; None if the engine does not.
 
     `response_ids` are those of the answer on record, empty while there is none: the stub provider
     gives each answer one of its own, so they say which process's answer was kept.
     """
 
-    begun: int
+    begun: int | None
     response_ids: tuple[str, ...]
     cost: Decimal
 
@@ -71,13 +75,15 @@ class RecordedRun:
     """What the store tells of a run. `status` as in `Runs.list`; `cost` is the store's total.
 
     `calls` are the questions to agents, by key. `untaken` are the values of signals that were sent
-    and that no wait has taken, in the order they were sent.
+    and that no wait has taken, in the order they were sent. `wanted` is what the run waits for
+    people to decide, by the name of the signal that says it.
     """
 
     status: str
     cost: Decimal
     calls: Mapping[str, RecordedCall]
     untaken: tuple[JSONValue, ...] = ()
+    wanted: Mapping[str, Wanted] = field(default_factory=dict[str, Wanted])
 
 
 class Opened(Protocol):
@@ -216,6 +222,7 @@ class LocalEngine:
                 if call.activity == "ask"
             },
             untaken=self._untaken(run_id),
+            wanted={wanted.key: wanted for wanted in detail.wanted},
         )
 
     def _untaken(self, run_id: str) -> tuple[JSONValue, ...]:

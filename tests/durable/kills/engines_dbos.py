@@ -81,6 +81,7 @@ class DbosEngine:
                 if call.activity == "ask"
             },
             untaken=self._untaken(run_id),
+            wanted={wanted.key: wanted for wanted in detail.wanted},
         )
 
     def _untaken(self, run_id: str) -> tuple[JSONValue, ...]:

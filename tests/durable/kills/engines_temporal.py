@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Final, NoReturn, cast
+from typing import Any, ClassVar, Final, NoReturn
 
 from temporalio.api.common.v1 import Payloads
 from temporalio.api.history.v1 import HistoryEvent
@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from pyagent_patterns import Pattern
-from pyagent_patterns.durable.teams import Team, load
+from pyagent_patterns.durable.teams import Team, locate
 from pyagent_patterns.durable.temporal import TemporalCluster
 from pyagent_patterns.durable.temporal_workflows import call_workflow, run_workflow
 from pyagent_patterns.errors import LeaseLost, RunSuspended
@@ -30,8 +30,8 @@ from pyagent_patterns.result import Result, Resumed
 from pyagent_providers.types import JSONObject, JSONValue
 from tests.durable.temporal_server import executable, temporal_server
 
-from . import teams
 from .engines import RecordedCall, RecordedRun, Row
+from .teams import named
 
 
 class TemporalEngine:
@@ -84,19 +84,18 @@ class TemporalEngine:
         history = await _settled_history(client, run_id)
         if history is None:
             return None
-        names = ("plan", *teams.DIAMOND, *teams.CHAIN, "synthesis", "first", "last")
-        found = await asyncio.gather(*(_call(client, run_id, teams.key(name)) for name in names))
-        calls = {
-            teams.key(name): call
-            for name, call in zip(names, found, strict=True)
-            if call is not None
-        }
+        async with TemporalCluster(self._server) as cluster:
+            wanted = await cluster.wanted(run_id)
+        keys = [key for key in _known(history) if key.rpartition("/")[2].startswith("ask:")]
+        found = await asyncio.gather(*(_call(client, run_id, key) for key in keys))
+        calls = {key: call for key, call in zip(keys, found, strict=True) if call is not None}
         status = (await client.get_workflow_handle(run_workflow(run_id)).describe()).status
         return RecordedRun(
             status="running" if status is None else status.name.lower(),
             cost=sum((call.cost for call in calls.values()), Decimal(0)),
             calls=calls,
             untaken=tuple(json.loads(signal["value"]) for signal in _untaken(history)),
+            wanted={wanted.key: wanted for wanted in wanted},
         )
 
 
@@ -111,8 +110,9 @@ class _Opened:
 
     async def run(self, team: Team, run_id: str, task: str, on_event: Observer) -> Result:
         here = _here[run_id] = _Here(on_event)
-        name = next(name for name, value in vars(teams).items() if value is team)
-        await self._cluster.submit(f"{__name__}:watched.{name}", task, run_id=run_id)
+        module, _, name = (locate(team) or "").rpartition(":")
+        place = f"{__name__}:watched.{module.rpartition('.')[2]}.{name}"
+        await self._cluster.submit(place, task, run_id=run_id)
         await self._raise_if_suspended(run_id)
         result = await self._first(self._result(run_id), self._suspension(run_id, here))
         ended = 1 if result.resumed is None else result.resumed.execution
@@ -188,10 +188,20 @@ class _Here:
 
 
 class _Watched:
-    """The teams of the suite by name, with whoever observes the run here."""
+    """The modules of teams by name."""
+
+    def __getattr__(self, module: str) -> _WatchedModule:
+        return _WatchedModule(module)
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchedModule:
+    """The teams of a module by name, with whoever observes the run here."""
+
+    module: str
 
     def __getattr__(self, name: str) -> _WatchedTeam:
-        return _WatchedTeam(cast(Pattern, load(f"{teams.__name__}:{name}")))
+        return _WatchedTeam(named(f"{self.module}:{name}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,19 +269,33 @@ def _untaken(history: Iterable[HistoryEvent]) -> list[Any]:
     return sent
 
 
+def _known(history: Iterable[HistoryEvent]) -> list[str]:
+    """The keys of a run's calls, as its last execution told them."""
+    known: list[str] = []
+    for event in history:
+        if event.HasField("activity_task_completed_event_attributes"):
+            [driven] = _values(event.activity_task_completed_event_attributes.result)
+            known = driven["past"]["known"]
+    return known
+
+
 async def _call(client: Client, run_id: str, key: str) -> RecordedCall | None:
     """A call's record, from the history of its workflow; None if there is no such call."""
     history = await _history(client, call_workflow(run_id, key))
     if history is None:
         return None
-    begun, answers = 0, list[CallRecord]()
+    begun: int | None = None
+    answers: Sequence[CallRecord] | None = None
     for event in history:
         if event.HasField("activity_task_started_event_attributes"):
             begun = event.activity_task_started_event_attributes.attempt
         if event.HasField("activity_task_completed_event_attributes"):
             [answer] = _values(event.activity_task_completed_event_attributes.result)
-            reply = Reply.from_dict(json.loads(answer["value"]), replayed=False)
-            answers = list(reply.calls)
+            answers = Reply.from_dict(json.loads(answer["value"]), replayed=False).calls
+        if event.HasField("workflow_execution_signaled_event_attributes") and answers is None:
+            [value] = _values(event.workflow_execution_signaled_event_attributes.input)
+            answers = Reply.from_dict(json.loads(value), replayed=False).calls
+    answers = answers or ()
     return RecordedCall(
         begun=begun,
         response_ids=tuple(answer.response_id or "" for answer in answers if answer.status == "ok"),

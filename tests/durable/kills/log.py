@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 What = Literal[
     "START",  # the provider has got a call, `call` of `run`
@@ -20,7 +20,13 @@ What = Literal[
     "ACK",  # the pattern has seen the answer for the first time
     "REPLAY",  # the pattern has seen an answer from the record
     "COST",  # the cost metric was added to
+    "EFFECT",  # the tool call `call` has done what it does
+    "TOLD",  # the model is told what came of the tool call
+    "OPENED",  # a toolset is open
+    "WANTED",  # a person is asked, under the key `call`
 ]
+
+OF_CALLS: Final = ("START", "DONE", "ACK", "REPLAY")  # what is said of model calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -111,6 +112,8 @@ class Nursery:
     process: asyncio.subprocess.Process
 
     def __init__(self) -> None:
+        self.numbers = itertools.count(1)  # of jobs
+        self.runs = itertools.count()
         self._born: dict[int, asyncio.Future[Child]] = {}
         self._children: list[Child] = []
 

@@ -16,15 +16,16 @@ import os
 import random
 import re
 import signal
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
 from pyagent_providers.base import LLM, Completion
 from pyagent_providers.errors import OverloadedError
 from pyagent_providers.model_price import ModelPrice
-from pyagent_providers.types import Request, Usage
+from pyagent_providers.types import Request, ToolCall, Usage
 
 from .log import Log
 
@@ -41,16 +42,23 @@ class World:
 
     `latency` gives a call's seconds, by the call's name; `size` is how long answers are at least,
     in characters. `freeze` names a call: when it is answered, and before anybody else knows, the
-    process stops itself.
+    process stops itself. `declined` has what a model is told of tool calls that a person declined.
     """
 
     log: Log
     latency: Callable[[str], float]
     size: int = 0
     freeze: str = ""
+    declined: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 world: World | None = None  # of this process; set before it does anything
+
+
+def here() -> World:
+    """This process's world."""
+    assert world is not None, "the process has set no world"
+    return world
 
 
 def between(low: float, high: float, seed: int) -> Callable[[str], float]:
@@ -59,44 +67,66 @@ def between(low: float, high: float, seed: int) -> Callable[[str], float]:
     return lambda call: chance.uniform(low, high)
 
 
-class Stub(LLM):
-    """Plans a graph, does a task of it, or puts the answers together."""
+class InTheWorld(LLM):
+    """A model as the world is: slow, at times busy, and everything that it does is in the log.
+
+    The id of an answer says which process had it, and to which call: `4711-3:plan`.
+    """
 
     _counter = itertools.count(1)
 
-    def __init__(self, graph: Graph | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__("stub", provider="stub", price=PRICE)
-        self._graph = graph or {}
+
+    @abstractmethod
+    def call(self, request: Request) -> tuple[str, str]:
+        """Which run this is of, and what it is called there."""
+
+    @abstractmethod
+    def reply(self, request: Request, run: str, call: str) -> tuple[str, Sequence[ToolCall]]:
+        """The answer, and the tool calls that are wished for."""
 
     async def _complete(self, request: Request) -> Completion:
-        assert world is not None, "the process has set no world"
-        prompt = request.messages[-1].content
-        run, call = self._read(request, prompt)
+        world = here()
+        run, call = self.call(request)
         if _chance.random() < TURNED_AWAY:
             raise OverloadedError("busy", provider=self.provider, model=self.model)
         world.log.write("START", run=run, call=call)
         await asyncio.sleep(world.latency(call))
-        answer = f"{os.getpid()}-{next(self._counter)}"  # a forked process counts on
-        text = self._plan(run) if call == "plan" else _answered(run, call, prompt)
+        answer = f"{os.getpid()}-{next(self._counter)}:{call}"  # a forked process counts on
+        text, wished = self.reply(request, run, call)
         completion = Completion(
             text=text,
             usage=usage(run, call),
             model="stub",
-            finish_reason="stop",
+            finish_reason="tool_calls" if wished else "stop",
             response_id=answer,
+            tool_calls=tuple(wished),
         )
         world.log.write("DONE", run=run, call=call, answer=answer)
         if call == world.freeze:
             os.kill(os.getpid(), signal.SIGSTOP)
         return completion
 
-    def _read(self, request: Request, prompt: str) -> tuple[str, str]:
-        """Which call of which run this is."""
+
+class Stub(InTheWorld):
+    """Plans a graph, does a task of it, or puts the answers together."""
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        super().__init__()
+        self._graph = graph or {}
+
+    def call(self, request: Request) -> tuple[str, str]:
+        prompt = request.messages[-1].content
         task = re.search(r"<task>\n(\S+)", prompt)
         if task is not None:
             return task[1], "plan" if request.schema is not None else "synthesis"
         run, call = prompt.split(maxsplit=2)[:2]
         return run, call
+
+    def reply(self, request: Request, run: str, call: str) -> tuple[str, Sequence[ToolCall]]:
+        prompt = request.messages[-1].content
+        return self._plan(run) if call == "plan" else _answered(run, call, prompt), ()
 
     def _plan(self, run: str) -> str:
         return json.dumps(
@@ -138,5 +168,5 @@ def expected(run: str, graph: Graph) -> str:
 def _answered(run: str, call: str, prompt: str) -> str:
     given = re.findall(r'<output_* from="[^"]*" id="[^"]*">\n(?:Subtask: .*\n\n)?(.*)\n', prompt)
     text = f"{run}:{call}({','.join(given)})"
-    assert world is not None
-    return text if not world.size else f"{text}\n{FILLER * world.size}"
+    size = here().size
+    return text if not size else f"{text}\n{FILLER * size}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,10 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from . import teams
 from .child import Job
 from .engines import Engine, RecordedRun
-from .log import Entry, LogReader
+from .log import OF_CALLS, Entry, LogReader
 from .processes import Child, Nursery
 
 _LIMIT: Final = os.environ.get("PYAGENT_KILLS")
@@ -78,9 +76,23 @@ class Suite:
         self.new_store = new_store
         self.chance = random.Random()
         self._recorded = self._unseen = Decimal(0)
+        self.parts: list[Tally] = []
+        self.one_world = asyncio.Lock()  # the test's process has one, in which a run can be tried
         self._nursery = nursery
+        self._directory = directory
         self.log = LogReader(directory / "log")
-        self._numbers = itertools.count(1)
+
+    def of(self, part: str) -> Suite:
+        """The same for a part of the test, with a log and a line of the table of its own."""
+        directory = self._directory / part
+        directory.mkdir()
+        tally = Tally(engine=self.engine.name, test=f"{self.tally.test} {part}")
+        self.parts.append(tally)
+        return Suite(self.engine, self._nursery, self.new_store, directory, tally)
+
+    def new_run(self) -> str:
+        """The id of a run that there is not yet."""
+        return f"r{next(self._nursery.runs)}"
 
     def check(self, *, window: float | None = None, counted: bool = True) -> None:
         """Assert what holds for every test.
@@ -117,7 +129,7 @@ class Suite:
         """A process that does a job; see `child.Job`."""
         return await self._nursery.start(
             Job(
-                number=next(self._numbers),
+                number=next(self._nursery.numbers),
                 address=address,
                 lease=self.engine.lease if lease is None else lease,
                 log=str(self.log.path),
@@ -177,7 +189,7 @@ class Suite:
         tally = self.tally
         tally.runs += 1
         recorded = await self.recorded(address, run_id)
-        entries = self.log.of(run_id)
+        entries = [entry for entry in self.log.of(run_id) if entry.what in OF_CALLS]
         if recorded is None or ended.get("output", "").partition("\n")[0] != expected:
             tally.lost += 1
             raise AssertionError(f"run {run_id!r} ended with {ended}, not with {expected!r}")
@@ -197,15 +209,14 @@ class Suite:
         ended: Mapping[str, Any],
     ) -> None:
         tally, last = self.tally, entries[-1].pid
+        keys = {answer: key for key, row in recorded.calls.items() for answer in row.response_ids}
         for call in dict.fromkeys(entry.call for entry in entries):
-            key, found = teams.key(call), [e for e in entries if e.call == call]
+            found = [e for e in entries if e.call == call]
+            key = next((keys[e.answer] for e in found if e.answer in keys), "")
             row = recorded.calls.get(key)
             if row is None or len(row.response_ids) != 1:
                 tally.lost += 1
-                raise AssertionError(f"call {key!r} of run {run_id!r} is not on record: {row}")
-            assert row.response_ids[0] in [e.answer for e in found if e.what == "DONE"], (
-                f"call {key!r} of run {run_id!r} was answered by nobody: {row}"
-            )
+                raise AssertionError(f"call {call!r} of run {run_id!r} is not on record: {row}")
             self._count_paid_again(found)
             self._recorded += row.cost
             if not any(
@@ -213,7 +224,7 @@ class Suite:
             ):
                 self._unseen += row.cost
             starts = [e for e in found if e.what == "START"]
-            assert len(starts) <= row.begun, (
+            assert row.begun is None or len(starts) <= row.begun, (
                 f"call {key!r} of run {run_id!r} was sent {len(starts)} times; on record: {row}"
             )
             if len(starts) > 1 and starts[-1].pid == last:

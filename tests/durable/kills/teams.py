@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from pyagent_patterns import Agent, Pattern, RetryPolicy
+from pyagent_patterns.durable.teams import load
 from pyagent_patterns.orchestration import OrchestratorWorkers
 from pyagent_patterns.run import RunContext
 
@@ -84,3 +85,11 @@ diamond = _orchestrator(DIAMOND)
 chain = _orchestrator(CHAIN)
 waiting = Waiting(signals=2, pause=0.05)
 approval = Waiting(signals=1, pause=0.0)
+
+
+def named(team: str) -> Pattern:
+    """A team of this module, or `module:name` of another one in this folder."""
+    module, _, name = team.rpartition(":")
+    found = load(f"{__package__}.{module or 'teams'}:{name}")
+    assert isinstance(found, Pattern), found
+    return found
