@@ -386,10 +386,12 @@ class Pattern(ABC):
 
     def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
         """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
-        if durable is not None or self.asks_people is None:
+        if durable is not None:
             return None
-        if at_terminal():
+        if at_terminal():  # also where only a toolset's tools turn out to ask
             return ask_at_terminal
+        if self.asks_people is None:
+            return None
         raise NobodyToAskError(self.asks_people)
 
     @cached_property

@@ -146,7 +146,10 @@ async def decided_by(human: Human, wanted: Wanted) -> Decision:
 
 def at_terminal() -> bool:
     """Whether somebody sits there to be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    try:
+        return sys.stdin.isatty() and sys.stderr.isatty()
+    except (AttributeError, ValueError):  # a service may have none, or closed ones
+        return False
 
 
 async def ask_at_terminal(wanted: Wanted) -> Decision:

@@ -154,7 +154,8 @@ def _offer(tool: AgentTool, seconds_left: Callable[[], float | None]) -> _Offer:
 async def _brought(exchange: Exchange, agent: Agent, toolset: Toolset) -> Sequence[JSONObject]:
     async def look() -> JSONValue:
         try:
-            tools = (await exchange.toolsets.tools(toolset)).values()
+            async with asyncio.timeout(exchange.seconds_left()):
+                tools = (await exchange.toolsets.tools(toolset)).values()
         except Exception as error:
             raise AgentError(
                 f"the tools of {toolset.name!r} are not there: {error_type(error)}: {error}",

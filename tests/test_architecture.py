@@ -26,9 +26,8 @@ CORE = {"opentelemetry", "pydantic", "pydantic_core"}
 EXTRAS = {
     "pyagent_patterns.cli": {"typer", "rich", "click"},
     "pyagent_patterns.form": {"jsonschema"},
-    "pyagent_patterns.spec": {"yaml", "jinja2"},
     "pyagent_patterns.mcp": {"mcp", "httpx2"},
-    "pyagent_patterns.spec": {"yaml", "jinja2", "jsonschema"},
+    "pyagent_patterns.spec": {"yaml", "jinja2"},
     "pyagent_patterns.durable.dbos": {"dbos", "psycopg", "sqlalchemy"},
     "pyagent_patterns.durable.temporal": {"temporalio"},
 }
@@ -139,8 +138,8 @@ def test_importing_the_libraries_loads_nothing_heavy() -> None:
     program = (
         "import sys, pyagent_patterns, pyagent_providers\n"
         "heavy = ('openai', 'anthropic', 'google.genai', 'litellm', 'genai_prices',"
-        " 'opentelemetry.sdk', 'aiohttp', 'httpx', 'httpx2', 'yaml', 'jinja2', 'jsonschema', 'rich', 'typer', 'sqlite3',"
-        " 'dbos', 'temporalio')\n"
+        " 'opentelemetry.sdk', 'aiohttp', 'httpx', 'httpx2', 'yaml', 'jinja2', 'jsonschema', 'rich',"
+        " 'typer', 'sqlite3', 'dbos', 'temporalio')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     run = [sys.executable, "-c", program]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from pyagent_patterns import Budget, PyAgentError
 from pyagent_patterns.cli.board import Board
 from pyagent_patterns.cli.progress import Progress
-from pyagent_patterns.events import Event
+from pyagent_patterns.events import Event, TextDelta, ToolStarted
 from pyagent_patterns.orchestration import Hierarchical, Parallel, Pipeline, Team
 from tests.patterns.streams import calls_tool, eventful, look_up, piecewise
 from tests.patterns.teams import item, plan_text
@@ -113,6 +114,21 @@ async def test_nothing_that_a_model_wrote_paints_on_the_screen(is_terminal: bool
     shown = out.getvalue()
     assert "[bold]loud[/bold]" in shown
     assert not [bad for bad in ("\x1b]", "\x1b[2J", "\x07", "\u202e") if bad in shown]
+
+
+@pytest.mark.parametrize("kind", [ToolStarted, TextDelta])
+async def test_what_a_model_does_right_now_does_not_paint_either(kind: type[Event]) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200, force_terminal=True, color_system=None)
+    agent = piecewise("a", calls_tool("look_up", HOSTILE, HOSTILE), tools=[look_up])
+    with Progress(console) as progress:
+        async with aclosing(Parallel([agent]).stream("the task")) as events:
+            async for event in events:
+                progress(event)
+                if isinstance(event, kind):
+                    break  # what is on the screen then stays there
+    assert "loud" in out.getvalue()
+    assert not [bad for bad in ("\x1b]", "\x1b[2J", "\x07", "\u202e") if bad in out.getvalue()]
 
 
 async def test_the_display_ends_with_the_run_also_when_it_fails() -> None:

@@ -180,6 +180,7 @@ def test_a_gate_without_anybody_to_ask_is_an_error_before_anything_is_spent() ->
     result = pyagent("run", "studio.py:gated", "Why?")
     assert result.exit_code == 1
     assert "nobody to ask" in result.stderr
+    assert "with --run-id ID the run is kept" in result.stderr
 
 
 def test_a_file_defines_a_team_and_may_say_the_task(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pyagent_patterns.durable import Runs
 from pyagent_patterns.durable.views import CallView
 from pyagent_patterns.errors import DeclinedError, RunSuspended
 from pyagent_patterns.events import ApprovalGiven, ApprovalWanted, Event
+from pyagent_patterns.journal import Call, Called, Journal, MemoryStore, RunStart, Work
 from pyagent_patterns.orchestration import (
     Hierarchical,
     OrchestratorWorkers,
@@ -403,6 +404,34 @@ async def test_an_unsafe_call_that_was_cut_off_by_a_cancellation_is_asked_about(
 
 async def calls_of(runs: Runs) -> Sequence[CallView]:
     return (await runs.get("r1")).calls if await runs.list() else ()
+
+
+async def test_an_execution_that_another_one_was_quicker_than_calls_no_unsafe_tool_unasked(
+    log: LogReader,
+) -> None:
+    """As when a process was frozen, lost its run, and does not know it yet."""
+    asked: list[str] = []
+
+    class Beaten(MemoryStore):
+        async def open(self, start: RunStart) -> Journal:
+            journal: Any = await super().open(start)
+            make = journal.call
+
+            async def call(call: Call, work: Work) -> Called:
+                called = await make(call, work)
+                theirs = call.activity == "begin"
+                return Called({"value": "their mark"}, "here") if theirs else called
+
+            journal.call = call
+            return journal
+
+    async def human(wanted: Wanted) -> bool:
+        asked.append(wanted.text)
+        return False
+
+    await acting().run("r1", durable=Beaten(), human=human)
+    assert [entry for entry in log.all() if entry.what == "EFFECT"] == []
+    assert ["may have made this call already" in text for text in asked] == [True]
 
 
 async def test_an_agent_that_is_asked_once_more_goes_on_from_what_its_tools_did(

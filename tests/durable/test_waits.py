@@ -32,22 +32,22 @@ class Approved(Pattern):
 
     def __init__(self, *answers: str) -> None:
         super().__init__()
-        self.writer = Agent("writer", ScriptedLLM(answers))
+        self.author = Agent("writer", ScriptedLLM(answers))
 
     @property
     def members(self) -> tuple[Agent, ...]:
-        return (self.writer,)
+        return (self.author,)
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         async def draft(scope: RunContext, given: Mapping[str, str]) -> str:
-            return await scope.ask(self.writer, "draft", phase="worker")
+            return await scope.ask(self.author, "draft", phase="worker")
 
         async def approve(scope: RunContext, given: Mapping[str, str]) -> str:
             return json.dumps(await scope.wait_signal("approve"))
 
         async def beside(scope: RunContext, given: Mapping[str, str]) -> str:
             await scope.call("pause", lambda: asyncio.sleep(0.02))
-            return await scope.ask(self.writer, "beside", phase="worker")
+            return await scope.ask(self.author, "beside", phase="worker")
 
         done = await ctx.dag(
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import pty
@@ -307,6 +308,27 @@ async def test_what_nobody_could_know_before_is_told_to_the_model_and_not_done()
     agent = Agent("clerk", llm, mcp=[Box(lambda: [peek])])
     assert (await Solo(agent).run("Go.")).output == "I could not look"
     assert told(agent) == ["Error: a person is to be asked first, and there is nobody to ask"]
+
+
+async def test_a_toolsets_tools_ask_at_the_terminal_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    desk = Desk()
+    monkeypatch.setattr("pyagent_patterns.base.at_terminal", lambda: True)
+    monkeypatch.setattr("pyagent_patterns.base.ask_at_terminal", desk)
+    llm = model(wishes(("peek", {"file": "a"})), "done")
+    await Solo(Agent("clerk", llm, mcp=[Box(lambda: [peek])])).run("Go.")
+    assert desk.kinds == ["tool"]
+
+
+@pytest.mark.parametrize("stdin", [None, "closed"])
+async def test_a_service_without_standard_input_is_no_terminal(
+    stdin: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdin", closed if stdin else None)
+    assert (await Solo(Agent("a", model("done"))).run("Go.")).output == "done"
 
 
 async def test_a_run_with_a_store_waits_for_the_decision(

@@ -185,4 +185,4 @@ def test_a_team_without_a_planner_or_a_writer_is_refused() -> None:
     with pytest.raises(TypeError, match="an Agent that writes the answer; or a synthesizer"):
         OrchestratorWorkers(workers=[worker], planner=worker)
     with pytest.raises(TypeError, match="planner must be an Agent, a Pattern or an async function"):
-        crew([], {"a": []}, planner="")
+        OrchestratorWorkers(orchestrator=worker, planner="", workers=[worker])  # type: ignore[arg-type]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from pyagent_patterns import WorkersFailedError
+from pyagent_providers.testing import Step
 
 from .crews import DONE, asked, crew, item, planned, refused, written
 from .teams import plan_text
 
-CALL = Decimal("0.00006")
 PLAN = plan_text(
     item("a", "find it", id="x"), item("b", "use it", id="y", depends_on=["x"]), item("b", id="z")
 )
@@ -54,6 +54,29 @@ async def test_finished_work_is_not_paid_for_again() -> None:
     assert "'b' has finished that subtask already; leave it out" in planned(team)[2]
     assert [c.task_id for c in result.calls if c.phase == "worker"].count("z") == 1
     assert "z2" not in [o.id for o in result.outcomes]
+
+
+async def test_a_plan_anew_has_no_cycle_either() -> None:
+    cycle = plan_text(item("b", id="x", depends_on=["y"]), item("b", id="y", depends_on=["x"]))
+    workers = {"a": [refused()], "b": ["zeta", "found", "used"]}
+    team = crew([PLAN, cycle, ANEW], workers, max_replans=1)
+    result = await team.run("the task")
+    assert "these assignments wait for each other" in planned(team)[2]
+    assert result.status == "completed"
+
+
+async def test_what_is_under_way_anew_is_no_longer_what_failed() -> None:
+    first = plan_text(item("a", "find it", id="x"))
+    anew = plan_text(item("b", "find it", id="x"))
+    team = crew([first, anew], {"a": [refused()], "b": [Step("never", delay=60)]}, max_replans=1)
+    running = asyncio.create_task(team.run("the task"))
+    while not asked(team, "b"):
+        await asyncio.sleep(0.002)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    [outcome] = caught.value.result.outcomes  # type: ignore[attr-defined]
+    assert (outcome.worker, outcome.status) == ("b", "cancelled")
 
 
 async def test_planning_anew_is_bounded() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from decimal import Decimal
 
@@ -24,6 +26,7 @@ from pyagent_patterns import (
 from pyagent_patterns.errors import BudgetExceeded, RunAborted, StageError
 from pyagent_patterns.events import Event, TextDelta, ToolEnded, ToolStarted
 from pyagent_patterns.people import ask_human
+from pyagent_patterns.tools import Tool
 from pyagent_providers.errors import RateLimitError
 from pyagent_providers.testing import ScriptedLLM, Step
 from tests.failure.solo import Solo
@@ -135,7 +138,7 @@ async def test_a_tool_has_its_own_time_and_no_more_than_the_agents():
     late = Agent("clerk", model(wishes(("slower", {})), "done"), tools=[slower],
                  timeouts=Timeouts(assignment=0.1))  # fmt: skip
     with pytest.raises(AgentError, match=r"no answer within 0\.1 s") as failed:
-        await Solo(late).run("Go.")
+        await asyncio.wait_for(Solo(late).run("Go."), 10)
     assert failed.value.kind == "timeout"
     assert asked(late) == 1  # what cannot be waited for is not paid for
 
@@ -364,6 +367,20 @@ async def test_a_toolset_that_cannot_be_opened_fails_the_agent_and_not_the_run()
     alone = Agent("clerk", model(), mcp=[box])
     with pytest.raises(AgentError, match="tools of 'box' are not there: ConnectionError: refused"):
         await Solo(alone).run("Go.")
+
+
+async def test_a_toolset_that_does_not_open_has_no_more_time_than_the_agent():
+    class Stuck:
+        name = "stuck"
+
+        @asynccontextmanager
+        async def open(self) -> AsyncGenerator[Sequence[Tool]]:
+            await asyncio.sleep(30)
+            yield []
+
+    agent = Agent("clerk", model(), mcp=[Stuck()], timeouts=Timeouts(assignment=0.05))
+    with pytest.raises(AgentError, match="tools of 'stuck' are not there: TimeoutError"):
+        await asyncio.wait_for(Solo(agent).run("Go."), 10)
 
 
 async def test_a_toolset_that_fails_when_it_is_closed_does_not_take_the_answer_with_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -54,6 +55,7 @@ class Box:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Sequence[Tool]]:
         self.log.append("opened")
+        await asyncio.sleep(0)  # opening something takes a while
         if self.fault is not None:
             raise self.fault
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_an_editor_sees_what_the_loader_would_refuse(
     }
     validator.validate(good)
     assert list(validator.iter_errors({**good, **change}))
+
+
+def test_what_the_documentation_shows_is_valid_by_it(validator: Draft202012Validator) -> None:
+    page = (ROOT / "docs" / "definitions.md").read_text()
+    shown = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(shown) == 3
+    for text in shown:
+        validator.validate({"team": "x", **yaml.safe_load(text)})
 
 
 def test_every_key_that_does_not_speak_for_itself_is_described() -> None:
