@@ -3,6 +3,8 @@
 from .base import Agent, Budget, Member, Outcome, Pattern, Result, RetryPolicy, Timeouts
 from .errors import (
     AgentError,
+    AgentFactoryError,
+    AnswerError,
     BudgetError,
     BudgetExceeded,
     DeclinedError,
@@ -70,6 +72,8 @@ __all__ = [
     "Breaker",
     "PyAgentError",
     "AgentError",
+    "AnswerError",
+    "AgentFactoryError",
     "BudgetExceeded",
     "BudgetError",
     "DeclinedError",

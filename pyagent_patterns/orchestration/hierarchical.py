@@ -108,4 +108,4 @@ class Hierarchical(Pattern):
 
         team = self.teams[assignment.worker]
         work = await ctx.fit(team, outputs, question, phase="worker")
-        return await ctx.ask(team, question(work.pieces), phase="worker", work=work)
+        return await ctx.ask(team, question(work.pieces), phase="worker", answers=False, work=work)

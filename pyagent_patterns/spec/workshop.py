@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _PLACEHOLDER: Final = re.compile(r"\$(\$?)\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LEAST_SECRET: Final = 4  # characters; what is shorter is no secret, and is in many a message
 _WHOLE: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
@@ -33,14 +34,14 @@ class Workshop:
         self.faults = faults
         self.troubles = 0
         self._environment = environment
-        self._secrets: list[Secret] = []
+        self._used: dict[str, str] = {}  # values of the environment, and whose they are
 
     def trouble(self, at: Path, message: str, *, line: int | None = None) -> None:
         """Tell what is wrong. Nothing that came from the environment is in it."""
         self.troubles += 1
-        for secret in self._secrets:
-            for form in (str(secret), repr(str(secret))[1:-1]):
-                message = message.replace(form, secret.placeholder) if form else message
+        for value, name in self._used.items():
+            for form in (value, repr(value)[1:-1]):
+                message = message.replace(form, f"${{{name}}}")
         self.faults.add(at, message, line=line)
 
     def is_faulty(self, value: object) -> bool:
@@ -104,9 +105,7 @@ class Workshop:
             return None
         if all(escaped for escaped, _ in _PLACEHOLDER.findall(text)):
             return filled
-        secret = Secret(filled, text)
-        self._secrets.append(secret)
-        return secret
+        return Secret(filled, text)
 
     def filled_all(self, texts: Mapping[str, str] | None, at: Path) -> dict[str, str]:
         """A mapping with its values filled in."""
@@ -150,6 +149,8 @@ class Workshop:
     def _variable(self, name: str, at: Path) -> str:
         value = self._environment.get(name)
         if value is not None:
+            if len(value) >= _LEAST_SECRET:
+                self._used[value] = name
             return value
         if not _VARIABLE.fullmatch(name):
             self.trouble(at, f"${{{name}}} is no variable's name; write $${{ for a plain ${{")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from pyagent_patterns import Agent, Pattern
 from pyagent_patterns.agent import Member
 from pyagent_patterns.durable import Runs
 from pyagent_patterns.durable.views import CallView
-from pyagent_patterns.errors import DeclinedError, RunSuspended
+from pyagent_patterns.errors import DeclinedError, RunSuspended, StageError
 from pyagent_patterns.events import ApprovalGiven, ApprovalWanted, Event
 from pyagent_patterns.journal import Call, Called, Journal, MemoryStore, RunStart, Work
 from pyagent_patterns.orchestration import (
@@ -434,16 +435,18 @@ async def test_an_execution_that_another_one_was_quicker_than_calls_no_unsafe_to
     assert ["may have made this call already" in text for text in asked] == [True]
 
 
+@pytest.mark.parametrize("times", [1, 2])
 async def test_an_agent_that_is_asked_once_more_goes_on_from_what_its_tools_did(
-    log: LogReader,
+    log: LogReader, times: int
 ) -> None:
     wish = ToolCall("send1", "send", '{"run": "r1", "id": "send1"}')
+    wishes = Completion(text="", usage=Usage(), tool_calls=(wish,))
     out_of_order = BadRequestError("it is out of order", provider="scripted", model="scripted")
-    steps = [Completion(text="", usage=Usage(), tool_calls=(wish,)), out_of_order, "done"]
-    with ScriptedLLM(steps) as llm:
-        hand = Agent("hand", llm, tools=[act("send", "unsafe")], on_error="retry")
-        result = await Pipeline([hand]).run("r1")
-    assert result.output == "done"
+    llm = ScriptedLLM([wishes, *[out_of_order] * times, "done", wishes, "done"])
+    hand = Agent("hand", llm, tools=[act("send", "unsafe")], on_error="retry")
+    with pytest.raises(StageError) if times == 2 else nullcontext():
+        assert (await Pipeline([hand]).run("r1")).output == "done"
+    assert len(llm.requests) == 1 + 2
     assert [entry.call for entry in log.all() if entry.what == "EFFECT"] == ["send1"]
 
 

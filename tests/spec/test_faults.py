@@ -167,6 +167,7 @@ SECRET = "sk-very-secret"
         f"{{llm: {{provider: openai, model: m, api_key: '${{NO_KEY}}{SECRET}'}}}}",
         "{llm: {provider: openai, model: m, base_url: 'ht!tp://${A_KEY}', timeout: -1}}",
         "{llm: {provider: openai, model: m, base_url: 'http://${A_KEY}:port'}}",
+        "{llm: {provider: openai, model: m, base_url: 'http://host:${A_KEY}'}}",
         "{llm: 'openai:m', mcp: [{url: 'https://h/?k=${A_KEY}', headers: {'a b': '${A_KEY}'}}]}",
         "{llm: 'openai:m', mcp: [{command: x, args: ['${A_KEY}'], prefix: '1'}]}",
     ],
