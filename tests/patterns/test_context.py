@@ -341,10 +341,10 @@ async def test_a_conversation_and_what_is_gone_on_from_share_the_room():
     for n in range(8):
         await session.add(f"r{n}", Turn("q" * 200, "a" * 200))
     agent = Agent("editor", llm := Reader("done"), max_context_tokens=1500, keep_recent=2)
-    await Report(agent, work(8, 150)).run("Write.", session=session)
+    await Report(agent, work(9, 160)).run("Write.", session=session)
     [request] = llm.questions
     assert tokens_of(request.messages, request.tools) <= 1500
-    assert "piece 8" in prompt(request)
+    assert "piece 9" in prompt(request)
     assert request.messages[-2].content == "a" * 200
 
 

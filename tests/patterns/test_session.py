@@ -77,6 +77,16 @@ async def test_the_history_is_shown_to_who_routes_and_in_a_pattern_within_that_a
     assert seen(first) == [("user", "Now?")]
 
 
+async def test_a_pattern_within_that_does_not_answer_is_not_shown_the_history():
+    session = MemorySession()
+    await session.add("earlier", Turn("Before?", "That."))
+    planner, worker = model(plan_text(item("worker", "Do it.", id="t1")), "material"), model("work")
+    lead = Agent("lead", planner)
+    inner = OrchestratorWorkers(orchestrator=lead, workers=[Agent("worker", worker)])
+    await Pipeline([inner, Agent("last", model("answer"))]).run("Now?", session=session)
+    assert not any(("assistant", "That.") in seen(lead, n) for n in (0, 1))
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_an_agent_says_whether_it_is_shown_the_history(wanted: bool):
     session = MemorySession()
