@@ -106,6 +106,7 @@ async def test_gemini_before_3_is_not_sent_tools_together_with_a_schema(wire: Wi
         assert "responseJsonSchema" not in request.body["generationConfig"]  # type: ignore[operator]
         assert request.body["toolConfig"] == {"functionCallingConfig": {"mode": "ANY"}}
         assert [t.name for t in request.sent.tools] == ["weather", "answer"]
+        assert "thoughtSignature" not in str(request.body)  # which it does not know
 
 
 async def test_gemini_3_is_sent_both(wire: WireServer) -> None:
