@@ -168,7 +168,7 @@ class Pattern(ABC):
         """Every agent or pattern that this one may ask, in the order in which it first does."""
 
     @property
-    def writer(self) -> Member | None:
+    def answered_by(self) -> Member | None:
         """The member that writes the answer: a budget keeps enough for it.
 
         By default the last. None where the answer is put together from what several wrote.
@@ -300,7 +300,7 @@ class Pattern(ABC):
 
         Raises AgentError when it comes to nothing.
         """
-        record, last = scope.record, self.writer
+        record, last = scope.record, self.answered_by
         with PatternSpan(self.kind, record.run_id, name=self.name, task_id=scope.task_id) as span:
             inner = Inner(
                 pattern=self.kind,
@@ -354,7 +354,7 @@ class Pattern(ABC):
                         past=self._past,
                         agents=agents,
                         toolsets=toolsets,
-                        last=self.writer,
+                        last=self.answered_by,
                         form=self.form,
                         gates=self.approve,
                         human=human,
@@ -572,7 +572,7 @@ def _patterns_among(members: Iterable[Member]) -> Iterator[Pattern]:
 def _writer(member: Member | None) -> Agent | None:
     """The agent that writes a member's answer."""
     while isinstance(member, Pattern):
-        member = member.writer
+        member = member.answered_by
     return member if isinstance(member, Agent) else None
 
 

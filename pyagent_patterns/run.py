@@ -8,7 +8,6 @@ never sees a clock, an asyncio task or a span. Every question goes through `door
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 import uuid
@@ -17,7 +16,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import Generic, Protocol, TypeVar, cast
-from urllib.parse import quote
 
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.semconv import Phase
@@ -27,24 +25,15 @@ from . import door, schedule, tool_loop
 from .agent import Agent, Member
 from .asking import Labels, agent_span, labels_of
 from .budget import Budget
-from .context import (
-    SUMMARY_ROLE,
-    Fitted,
-    asking_for_summary,
-    chunks,
-    cut,
-    fit,
-    fit_conversation,
-    fit_turns,
-    tokens_in,
-    tokens_of,
-)
+from .context import Fitted
 from .door import Run
 from .errors import AgentError, AnswerError, RunAborted, ScopeError
 from .estimate import Past, Work, expected_cost
 from .events import ApprovalGiven, ApprovalWanted
+from .fitting import Fitting, check_that_it_fits
 from .form import Form, Unfit
 from .journal import Call, Called, Suspend
+from .keys import Input, OneAtATime, segment
 from .log import logger
 from .people import Decision, Gate, Wanted, WantedKind, decided_by
 from .plan import Assignment
@@ -93,27 +82,6 @@ class Inner:
     answers: bool
 
 
-class _OneAtATime:
-    """The block in which a scope makes a call."""
-
-    __slots__ = ("_busy", "_path")
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._busy = False
-
-    def __enter__(self) -> None:
-        if self._busy:
-            raise ScopeError(
-                f"two calls at once in scope {self._path or '/'!r}; parallel calls need scopes "
-                "of their own: use child() or dag()"
-            )
-        self._busy = True
-
-    def __exit__(self, *error: object) -> None:
-        self._busy = False
-
-
 class RunContext:
     """One scope of a run. Calls in a scope come one after another; parallel work takes children.
 
@@ -136,7 +104,7 @@ class RunContext:
         self._task = task
         self._children: set[str] = set()
         self._made = 0
-        self._calling = _OneAtATime(path)
+        self._calling = OneAtATime(path)
 
     @property
     def record(self) -> RunRecord:
@@ -326,16 +294,9 @@ class RunContext:
         """
         if not isinstance(member, Agent) or member.max_context_tokens is None:
             return Fitted(pieces, {})
-        most, said = member.max_context_tokens, self._run.conversation.turns
-        specs = [tool.spec for tool in member.tools if isinstance(tool, Tool)]
-        room = most - tokens_in(member.system_prompt) - tokens_of((), specs)
-        if self._run.form is not None and self._writes_the_answer(member, phase):
-            room -= tokens_in(self._run.form.asked(""))
-        if said and member.use_history is not False:  # which has up to half of the room
-            room -= min(tokens_of(messages_of(said)), most // 2)
+        form = self._run.form if self._writes_the_answer(member, phase) else None
         with self._calling:
-            summarise = partial(self._summary, member, phase)
-            return await fit(pieces, build, room, member.keep_recent, summarise)
+            return await self._fitting(member, phase).pieces(pieces, build, form)
 
     async def call(
         self,
@@ -390,7 +351,7 @@ class RunContext:
             asked = wanted.to_dict()
             value = (await self._recorded(key, "consult", asked, decision)).value["value"]
             if value is None:  # nobody at hand
-                decided = await self._decision_sent(wants, _Input("consult", asked).input_hash)
+                decided = await self._decision_sent(wants, Input("consult", asked).input_hash)
             else:
                 decided = Decision.from_value(value, kind)
             run.record.tell(
@@ -516,7 +477,7 @@ class RunContext:
         if agent.uses_tools or tools:
             reply = await self._converse(question, limit, began, tools)
         else:
-            _check_that_it_fits(question)
+            check_that_it_fits(question)
             reply = await door.put(run, self._purse, self._key("ask"), question)
         return cast(str, reply.text)
 
@@ -524,37 +485,16 @@ class RunContext:
         self, agent: Agent, prompt: str, phase: Phase, answers: bool
     ) -> tuple[Message, ...]:
         """The conversation so far, as this agent is shown it."""
-        conversation, shown = self._run.conversation, agent.use_history
+        shown = agent.use_history
         if shown is None:
             shown = answers or phase in ("plan", "manage", "route")
-        if not shown:
-            return ()
-        if agent.max_context_tokens is None:
-            return messages_of(conversation.turns)
-        room = agent.max_context_tokens - tokens_of(agent.messages(prompt))
-        summarise = partial(self._summary, agent, phase)
-        return await fit_conversation(conversation, room, agent.keep_recent, summarise)
+        return await self._fitting(agent, phase).history(prompt) if shown else ()
 
-    async def _shorten(self, question: Question) -> tuple[Message, ...]:
-        """What came after the prompt, as it fits."""
-        agent, turns = question.agent, question.turns
-        if agent.max_context_tokens is None or not turns:
-            return turns
-        around = tokens_of(replace(question, turns=()).messages, question.tools)
-        room = agent.max_context_tokens - around
-        summarise = partial(self._summary, agent, question.phase)
-        return await fit_turns(turns, room, agent.keep_recent, summarise)
+    def _fitting(self, agent: Agent, phase: Phase) -> Fitting:
+        async def ask(clerk: Agent, prompt: str) -> str:
+            return await self._ask(clerk, prompt, phase, None, False, _now())
 
-    async def _summary(self, agent: Agent, phase: Phase, text: str, tokens: int) -> str:
-        """A text made short, by the agent that is to be shown it."""
-        clerk = agent.with_system_prompt(SUMMARY_ROLE, use_history=False)
-        parts = chunks(text, agent.max_context_tokens or 1)
-        share = tokens // len(parts)
-        asked = [
-            await self._ask(clerk, asking_for_summary(part, share), phase, None, False, _now())
-            for part in parts
-        ]
-        return cut("\n".join(asked), tokens)
+        return Fitting(agent, self._run.conversation, ask)
 
     async def _converse(
         self, question: Question, limit: float | None, began: float, tools: Sequence[Tool]
@@ -574,7 +514,7 @@ class RunContext:
 
         async def put(asked: Question) -> Reply:
             nonlocal again
-            _check_that_it_fits(asked)
+            check_that_it_fits(asked)
             try:
                 return await once(asked)
             except AgentError as error:
@@ -591,10 +531,10 @@ class RunContext:
             record=self.record,
             put=put,
             scope=lambda name: _ToolScope(self, self._key(name), has_waited),
-            together=_together,
+            together=schedule.together,
             seconds_left=seconds_left,
             toolsets=self._run.toolsets,
-            shorten=self._shorten,
+            shorten=self._fitting(question.agent, question.phase).turns,
             tools=tools,
         )
         with agent_span(question, labels_of(question, self._run.labels), replayed=False) as span:
@@ -610,13 +550,13 @@ class RunContext:
             # What is given back is what JSON makes of it, as it will be on a replay.
             return {"value": json.loads(json.dumps(await work()))}
 
-        call = Call(key, activity, _Input(activity, input))
+        call = Call(key, activity, Input(activity, input))
         called = await self._run.journal.call(call, value)
         self.record.called(key, called)
         return called
 
     def _key(self, activity: str) -> str:
-        key = f"{self._path}{_segment(activity)}:{self._made}"
+        key = f"{self._path}{segment(activity)}:{self._made}"
         self._made += 1
         return key
 
@@ -624,7 +564,7 @@ class RunContext:
         if name in self._children:
             raise ScopeError(f"scope {self._path + name!r} exists already; scopes need own names")
         self._children.add(name)
-        return RunContext(self._run, f"{self._path}{_segment(name)}/", task, self._purse)
+        return RunContext(self._run, f"{self._path}{segment(name)}/", task, self._purse)
 
 
 class _ToolScope(RunContext):
@@ -663,50 +603,6 @@ class _ToolScope(RunContext):
         return noted.value["value"] != mark
 
 
-def _check_that_it_fits(question: Question) -> None:
-    """Raise AgentError, before it is paid for, when more is to be sent than the agent may read."""
-    agent, most = question.agent, question.agent.max_context_tokens
-    if most is None or (tokens := tokens_of(question.messages, question.tools)) <= most:
-        return
-    raise AgentError(
-        f"it is to be sent about {tokens} tokens, more than its max_context_tokens={most}, and "
-        "what can be summarised is not enough; raise it, or give it less to read",
-        agent=agent.name,
-        model=agent.llm.model,
-    )
-
-
-async def _together(work: Mapping[str, Callable[[], Awaitable[str]]]) -> Mapping[str, str]:
-    """Do all at once; one that waits for a person does not keep the others waiting."""
-
-    async def do(one: Callable[[], Awaitable[str]], nothing: Mapping[str, str]) -> str:
-        return await one()
-
-    nodes: dict[str, Node[str]] = {name: Node((), partial(do, one)) for name, one in work.items()}
-    settled = await schedule.run_graph(nodes, survive=_Nothing)
-    return {name: how.value for name, how in settled.items() if isinstance(how, schedule.Done)}
-
-
-class _Nothing(Exception):
-    """What no tool call raises: each ends in words, or ends all."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """What other work than a question is given."""
-
-    activity: str
-    value: JSONValue
-
-    def to_dict(self) -> JSONObject:
-        return {"input": self.value}
-
-    @property
-    def input_hash(self) -> str:
-        text = json.dumps(self.value, sort_keys=True)
-        return hashlib.sha256(f"{self.activity}\0{text}".encode()).hexdigest()
-
-
 def _now() -> float:
     """By the clock that the event loop keeps its time limits by."""
     return asyncio.get_running_loop().time()
@@ -714,8 +610,3 @@ def _now() -> float:
 
 def _is_passed_over(error: Exception) -> bool:
     return isinstance(error, AgentError) and error.passed_over
-
-
-def _segment(name: str) -> str:
-    """A scope's name as part of a path, in which `/` separates."""
-    return name if name.isalnum() and name.isascii() else quote(name, safe="")

@@ -7,6 +7,7 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 from .journal import Suspend
@@ -122,3 +123,18 @@ async def run_graph(
     if suspended is not None:
         raise suspended
     return {name: settled[name] for name in nodes}
+
+
+async def together(work: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, T]:
+    """Do all at once; one that waits for a person does not keep the others waiting."""
+
+    async def do(one: Callable[[], Awaitable[T]], nothing: Mapping[str, T]) -> T:
+        return await one()
+
+    nodes: dict[str, Node[T]] = {name: Node((), partial(do, one)) for name, one in work.items()}
+    settled = await run_graph(nodes, survive=_Nothing)
+    return {name: how.value for name, how in settled.items() if isinstance(how, Done)}
+
+
+class _Nothing(Exception):
+    """What no work raises that is done together: any error ends all."""

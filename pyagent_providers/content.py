@@ -58,7 +58,7 @@ def read(request: Request, completion: Completion | None, *, failed: bool) -> Co
 
 
 def of_tool(arguments: str, result: str | None) -> dict[str, str]:
-    """What a tool was called with and gave, as span attributes; nothing unless spans have content."""
+    """What a tool was called with and gave, as span attributes, where spans have content."""
     if wanted() not in ("SPAN_ONLY", "SPAN_AND_EVENT"):
         return {}
     told = {semconv.TOOL_ARGUMENTS: _part(arguments)}

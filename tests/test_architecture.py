@@ -138,8 +138,8 @@ def test_importing_the_libraries_loads_nothing_heavy() -> None:
     program = (
         "import sys, pyagent_patterns, pyagent_providers\n"
         "heavy = ('openai', 'anthropic', 'google.genai', 'litellm', 'genai_prices',"
-        " 'opentelemetry.sdk', 'aiohttp', 'httpx', 'httpx2', 'yaml', 'jinja2', 'jsonschema', 'rich',"
-        " 'typer', 'sqlite3', 'dbos', 'temporalio')\n"
+        " 'opentelemetry.sdk', 'aiohttp', 'httpx', 'httpx2', 'yaml', 'jinja2', 'jsonschema',"
+        " 'rich', 'typer', 'sqlite3', 'dbos', 'temporalio')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     run = [sys.executable, "-c", program]

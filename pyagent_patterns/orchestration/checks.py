@@ -43,7 +43,7 @@ def limit_of(argument: str, value: int | None) -> int | None:
 
 def must_have_a_writer(pattern: Pattern) -> None:
     """Raise ValueError where an answer is to have a form and nobody alone writes it."""
-    if pattern.form is not None and pattern.writer is None:
+    if pattern.form is not None and pattern.answered_by is None:
         raise ValueError(
             f"{pattern.name!r} has an output_type, and its answer is put together from what "
             "several wrote; let one write it: a merge, or a last stage of its own"

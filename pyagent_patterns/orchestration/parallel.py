@@ -49,7 +49,7 @@ class Parallel(Pattern):
         return [*self.side_by_side.values(), *([] if self.merge is None else [self.merge])]
 
     @property
-    def writer(self) -> Member | None:
+    def answered_by(self) -> Member | None:
         return self.merge
 
     async def _execute(self, ctx: RunContext, task: str) -> str:

@@ -63,7 +63,7 @@ class Pipeline(Pattern):
         return [member for stage in self.stages for member in (*stage.team.values(), *stage.judges)]
 
     @property
-    def writer(self) -> Member | None:
+    def answered_by(self) -> Member | None:
         [*last] = self.stages[-1].team.values()
         return last[0] if len(last) == 1 else None
 
@@ -98,7 +98,7 @@ class Pipeline(Pattern):
     ) -> str:
         stage = plan[assignment]
         worker = stage.team[assignment.worker]
-        answers = stage is self.stages[-1] and self.writer is not None
+        answers = stage is self.stages[-1] and self.answered_by is not None
         given = outputs or self._latest(plan, stage, ctx.record.outcomes)
         work = await ctx.fit(worker, given, partial(prompts.stage, task), phase="stage")
 

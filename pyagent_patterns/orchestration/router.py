@@ -79,7 +79,7 @@ class Router(Pattern):
         return [*first, *(route.member for route in self.routes.values()), *last]
 
     @property
-    def writer(self) -> Member | None:
+    def answered_by(self) -> Member | None:
         return self.members[-1] if self.top_k == 1 else self.merge
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
