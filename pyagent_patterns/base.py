@@ -386,13 +386,25 @@ class Pattern(ABC):
 
     def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
         """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
-        if durable is not None:
+        if durable is not None or not self._may_ask_people:
             return None
-        if at_terminal():  # also where only a toolset's tools turn out to ask
+        if at_terminal():
             return ask_at_terminal
         if self.asks_people is None:
             return None
         raise NobodyToAskError(self.asks_people)
+
+    @cached_property
+    def _may_ask_people(self) -> bool:
+        """Also where only a toolset's tools turn out to, or those of agents that are made later."""
+        later = any(agent.toolsets for agent in self.agents) or self.makes_agents
+        return later or self.asks_people is not None
+
+    @property
+    def makes_agents(self) -> bool:
+        """Whether a run may have agents besides `agents`."""
+        inner = (m for m in (*self.members, *self.degrade_to) if isinstance(m, Pattern))
+        return any(pattern.makes_agents for pattern in inner)
 
     @cached_property
     def asks_people(self) -> str | None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -126,39 +126,44 @@ class Plan:
     @classmethod
     def schema(cls, workers: Sequence[str], *, new_agents: bool = False) -> OutputSchema:
         """The JSON Schema of a plan for these workers, within what strict modes accept."""
-        worker: JSONObject = {"type": "string"}
-        if not new_agents:
-            worker = {"type": "string", "enum": list(workers)}
-        assignment: JSONObject = {
-            "type": "object",
-            "properties": {
-                "id": {"type": "string", "description": "a short unique id, such as t1"},
-                "worker": worker,
-                "subtask": {
-                    "type": "string",
-                    "description": "the worker's full instructions",
-                },
-                "depends_on": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "ids of the assignments whose output this one needs",
-                },
+        return _schema(tuple(workers), new_agents)
+
+
+@lru_cache(maxsize=256)  # a team has the same in every run, and its text is made once
+def _schema(workers: tuple[str, ...], new_agents: bool) -> OutputSchema:
+    worker: JSONObject = {"type": "string"}
+    if not new_agents:
+        worker = {"type": "string", "enum": list(workers)}
+    assignment: JSONObject = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "description": "a short unique id, such as t1"},
+            "worker": worker,
+            "subtask": {
+                "type": "string",
+                "description": "the worker's full instructions",
             },
-            "required": ["id", "worker", "subtask", "depends_on"],
-            "additionalProperties": False,
-        }
-        properties: dict[str, JSONObject] = {
-            "assignments": {"type": "array", "items": assignment},
-        }
-        if new_agents:
-            properties["agents"] = {"type": "array", "items": _NEW_AGENT}
-        wanted: JSONObject = {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        }
-        return OutputSchema("plan", wanted)
+            "depends_on": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "ids of the assignments whose output this one needs",
+            },
+        },
+        "required": ["id", "worker", "subtask", "depends_on"],
+        "additionalProperties": False,
+    }
+    properties: dict[str, JSONObject] = {
+        "assignments": {"type": "array", "items": assignment},
+    }
+    if new_agents:
+        properties["agents"] = {"type": "array", "items": _NEW_AGENT}
+    wanted: JSONObject = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return OutputSchema("plan", wanted)
 
 
 _NEW_AGENT: Final[JSONObject] = {

@@ -100,11 +100,16 @@ class OrchestratorWorkers(Pattern):
             closing=self.synthesizer,
             wording=prompts,
         )
+        judges = [member for review in self.reviews for member in review.members]
+        self._members = (self.planner.member, *self.workers.values(), *judges, self.synthesizer)
 
     @property
     def members(self) -> Sequence[Member]:
-        judges = [member for review in self.reviews for member in review.members]
-        return (self.planner.member, *self.workers.values(), *judges, self.synthesizer)
+        return self._members
+
+    @property
+    def makes_agents(self) -> bool:
+        return self.planner.agent_factory is not None or super().makes_agents
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
         planning = self.planner.begin(ctx.child("plan"), task)

@@ -185,7 +185,12 @@ Write the final answer to the task."""
 
 def with_outputs(outcomes: Sequence[Outcome], outputs: Mapping[str, str]) -> list[Outcome]:
     """The same outcomes, with these outputs by id."""
-    return [replace(outcome, output=outputs.get(outcome.id)) for outcome in outcomes]
+    return [
+        outcome
+        if outputs.get(outcome.id) is outcome.output
+        else replace(outcome, output=outputs.get(outcome.id))
+        for outcome in outcomes
+    ]
 
 
 def stage(task: str, given: Mapping[str, str]) -> str:
