@@ -374,7 +374,7 @@ class Pattern(ABC):
         """The task with what it is about. Raises TypeError or ValueError for what is neither."""
         _check_task(task)
         if inputs is None:
-            if self.inputs is not None:
+            if self.inputs is not None and not _has_inputs(task, self.inputs):
                 raise TypeError("this pattern takes inputs; pass run(task, inputs=...)")
             return task
         if self.inputs is not None:
@@ -382,7 +382,7 @@ class Pattern(ABC):
                 inputs = self.inputs.check(inputs)
             except Unfit as unfit:
                 raise ValueError(f"inputs do not fit: {unfit}") from unfit
-        return f"{task}\n\n<inputs>\n{as_json(inputs)}\n</inputs>"
+        return f"{task}{_INPUTS}{as_json(inputs)}{_END_OF_INPUTS}"
 
     def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
         """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
@@ -633,6 +633,19 @@ def _opened(durable: str | PathLike[str] | Store | None) -> Generator[Store]:
             yield runs
     else:
         yield durable
+
+
+_INPUTS, _END_OF_INPUTS = "\n\n<inputs>\n", "\n</inputs>"
+
+
+def _has_inputs(task: str, form: Form) -> bool:
+    """Whether a task has its inputs in it, as that of a run does that is gone on with."""
+    _, found, said = task.rpartition(_INPUTS)
+    try:
+        form.read(said.removesuffix(_END_OF_INPUTS))
+    except Unfit:
+        return False
+    return bool(found) and said.endswith(_END_OF_INPUTS)
 
 
 def _check_task(task: object) -> None:

@@ -330,6 +330,8 @@ async def _run(
         words = str(error) if isinstance(error, ToolError) else f"{error_type(error)}: {error}"
         if isinstance(error, TimeoutError) and limit.expired():
             words = f"it took longer than {seconds:g} s and was stopped"
+            if tool.effect == "unsafe":
+                words += "; it may have had its effect"
         words = words.encode("utf-8", "replace").decode()  # as it will be on a replay
         return {"error": words, "type": error_type(error)}
 

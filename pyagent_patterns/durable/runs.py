@@ -16,9 +16,11 @@ from typing import Final, Self, TypeVar, cast
 from pyagent_patterns.errors import JournalError, RunBusyError, RunSuspended, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
+from pyagent_patterns.people import Human, decided_by
 from pyagent_patterns.policy import Policy
 from pyagent_patterns.question import Reply
 from pyagent_patterns.result import Result
+from pyagent_patterns.session import Session
 from pyagent_providers.base import LLMLike, as_llm
 from pyagent_providers.types import JSONObject, JSONValue
 
@@ -99,21 +101,39 @@ class Runs:
     # Going on
 
     async def resume(
-        self, run_id: str, team: Team | None = None, *, on_event: Observer | None = None
+        self,
+        run_id: str,
+        team: Team | None = None,
+        *,
+        on_event: Observer | None = None,
+        human: Human | None = None,
+        session: Session | None = None,
     ) -> Result:
         """Go on with a run; what is on record is not asked, and not paid, again.
 
         `team` is the pattern that it is a run of; without it, the one is imported that the run
         was started with, if that stands at the top of a module. `result.resumed` says what was
         found on record and which calls may have been paid for twice. A run that has ended gives its
-        result, or its error, again.
+        result, or its error, again. `human` and `session` are as for `run`; neither is on record.
+        `human` also decides what the run waits for.
 
         Raises UnknownRunError, LookupError when the team cannot be imported, and what `run` raises.
         """
         run = await self._known(run_id)
         if team is None:
             team = teams.of_run(run.run_id, run.team)
-        return await team.run(run.task, run_id=run_id, durable=self, on_event=on_event)
+        if human is not None and run.status == "suspended":
+            for wanted in (await self.get(run_id)).wanted:
+                decision = await decided_by(human, wanted)
+                await self.signal(run_id, wanted.key, decision.to_dict())
+        return await team.run(
+            run.task,
+            run_id=run_id,
+            durable=self,
+            on_event=on_event,
+            human=human,
+            session=session,
+        )
 
     async def team_of(self, run_id: str) -> Team:
         """The team that a run's record names, imported.

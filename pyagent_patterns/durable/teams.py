@@ -18,8 +18,10 @@ from weakref import WeakKeyDictionary
 from pyagent_patterns.agent import Agent
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import Store
+from pyagent_patterns.people import Human
 from pyagent_patterns.policy import Policy
 from pyagent_patterns.result import Result
+from pyagent_patterns.session import Session
 
 
 class Team(Protocol):
@@ -42,6 +44,8 @@ class Team(Protocol):
         on_event: Observer | None = None,
         run_id: str | None = None,
         durable: str | os.PathLike[str] | Store | None = None,
+        human: Human | None = None,
+        session: Session | None = None,
     ) -> Result: ...
 
 
