@@ -13,42 +13,36 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from functools import cached_property, partial
 from os import PathLike
-from typing import Any, TypedDict, Unpack, cast
-
-from pyagent_providers.types import JSONObject
+from typing import TypedDict, Unpack
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .asking import Labels
 from .budget import Budget
 from .door import Run
+from .ending import stop
 from .errors import (
     AgentError,
     AnswerError,
     DeclinedError,
-    InputChanged,
-    JournalError,
     NobodyToAskError,
     PatternError,
     PlanError,
     RouteError,
     RunAborted,
-    RunSuspended,
     RunTimeoutError,
     StageError,
     WorkersFailedError,
 )
 from .estimate import Past
 from .events import Event, Observer, RunDone, RunStarted
-from .form import Form, OutputType, Unfit, as_json
+from .form import Form, OutputType, Unfit
 from .funding import closing_of, purse_of
-from .journal import Call, Journal, MemoryStore, RunEnd, RunStart, Store, Suspend
+from .journal import MemoryStore, RunEnd, RunStart, Store
 from .log import log_event, logger
 from .people import GATES, AskHuman, Gate, Human, ask_at_terminal, at_terminal
 from .policy import OnError, Policy
@@ -56,8 +50,9 @@ from .record import RunRecord
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Inner, RunContext
-from .session import Conversation, Session, Summary, Turn
+from .session import Session, Turn, conversation_of
 from .standing_in import hand_over
+from .task import whole_task
 from .telemetry import PatternSpan
 from .timeouts import Timeouts
 from .tools import Tool
@@ -241,7 +236,7 @@ class Pattern(ABC):
             human=human,
             session=session,
         )
-        return await self._run(self._whole(task, inputs), how, streams=False)
+        return await self._run(whole_task(task, inputs, self.inputs), how, streams=False)
 
     def run_sync(self, task: str, **how: Unpack[How]) -> Result:
         """`run`, for code that is not async.
@@ -266,7 +261,7 @@ class Pattern(ABC):
             if on_event is not None:
                 on_event(event)
 
-        whole = self._whole(task, how.get("inputs"))
+        whole = whole_task(task, how.get("inputs"), self.inputs)
         how["on_event"] = observe
         running = asyncio.create_task(self._run(whole, how, streams=True))
 
@@ -370,20 +365,6 @@ class Pattern(ABC):
             span.finished(result)
             return result
 
-    def _whole(self, task: str, inputs: object) -> str:
-        """The task with what it is about. Raises TypeError or ValueError for what is neither."""
-        _check_task(task)
-        if inputs is None:
-            if self.inputs is not None and not _has_inputs(task, self.inputs):
-                raise TypeError("this pattern takes inputs; pass run(task, inputs=...)")
-            return task
-        if self.inputs is not None:
-            try:
-                inputs = self.inputs.check(inputs)
-            except Unfit as unfit:
-                raise ValueError(f"inputs do not fit: {unfit}") from unfit
-        return f"{task}{_INPUTS}{as_json(inputs)}{_END_OF_INPUTS}"
-
     def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
         """Who sits at the terminal. None where a store waits, or nobody is to be asked."""
         if durable is not None or not self._may_ask_people:
@@ -447,7 +428,7 @@ class Pattern(ABC):
             last = _writer(self)
             purse = await purse_of(budgets, how.get("budget"), journal, task, last, agents)
             session = how.get("session")
-            conversation = await _conversation(session, journal)
+            conversation = await conversation_of(session, journal)
             ctx = RunContext(run(journal=journal, conversation=conversation), purse=purse)
             record.tell(
                 RunStarted(
@@ -464,7 +445,7 @@ class Pattern(ABC):
                     await session.keep(conversation.made)
             await journal.end(RunEnd(status=result.status, shows=result))
         except BaseException as error:
-            stopped_by = await _stop(error, journal, record)
+            stopped_by = await stop(error, journal, record)
             if stopped_by is error:
                 raise
             raise stopped_by from None
@@ -530,41 +511,6 @@ class Pattern(ABC):
         raise DeclinedError("answer", self.name, f"{_EDITS} edits of it did not fit", answer)
 
 
-async def _conversation(session: Session | None, journal: Journal) -> Conversation:
-    """What was said before this run, as it was when the run began."""
-
-    async def look(session: Session) -> JSONObject:
-        summary = await session.summary()
-        return {
-            "turns": [asdict(turn) for turn in await session.turns()],
-            "summary": None if summary is None else asdict(summary),
-        }
-
-    if session is not None:
-        called = await journal.call(
-            Call("session:0", "session", _Nothing()), partial(look, session)
-        )
-        stored = called.value
-    elif journal.execution > 1 and (earlier := await journal.earlier("session")):
-        stored = earlier[-1].value or {}
-    else:
-        return Conversation()
-    turns = cast("Sequence[Mapping[str, str]]", stored.get("turns", ()))
-    summary = cast("Mapping[str, Any] | None", stored.get("summary"))
-    return Conversation(
-        tuple(Turn(**turn) for turn in turns), None if summary is None else Summary(**summary)
-    )
-
-
-class _Nothing:
-    """What a conversation is read with."""
-
-    input_hash = ""
-
-    def to_dict(self) -> JSONObject:
-        return {}
-
-
 _EDITS = 5  # of one answer, after which it is taken as declined
 # What ends a run from within, and a simpler pattern or agent may do better at.
 _FAILURES = (AgentError, PlanError, WorkersFailedError, StageError, RunAborted, RouteError)
@@ -588,40 +534,6 @@ def _writer(member: Member | None) -> Agent | None:
     return member if isinstance(member, Agent) else None
 
 
-async def _stop(error: BaseException, journal: Journal, record: RunRecord) -> BaseException:
-    """Tell the journal how an execution ended; what is to be raised for it."""
-    try:
-        await journal.end(_end(error, record))
-    except JournalError as unrecorded:
-        if isinstance(error, Suspend):  # nobody would wake it
-            return journal.lost or unrecorded
-    except asyncio.CancelledError:
-        if journal.lost is None:
-            raise
-    if journal.lost is not None:  # then this task was cancelled, whatever that hit first
-        _uncancel()
-        return error if isinstance(error, JournalError) else journal.lost
-    if isinstance(error, Suspend):
-        return RunSuspended(record.run_id, waiting_for=error.signals, wake_at=error.until)
-    return error  # it says more than what may have become of recording it
-
-
-def _uncancel() -> None:
-    """The cancellation was the journal's and goes no further."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        task.uncancel()
-
-
-def _end(error: BaseException, record: RunRecord) -> RunEnd:
-    """What ended by itself has failed; what was cut off, or cannot be recorded, can go on."""
-    if isinstance(error, Suspend):
-        return RunEnd(status="suspended", wake_at=error.until, waiting_for=error.signals)
-    if isinstance(error, Exception) and not isinstance(error, JournalError | InputChanged):
-        return RunEnd(status="failed", shows=record.result(None), error=str(error))
-    return RunEnd(status="running")
-
-
 @contextmanager
 def _opened(durable: str | PathLike[str] | Store | None) -> Generator[Store]:
     if durable is None:
@@ -633,26 +545,6 @@ def _opened(durable: str | PathLike[str] | Store | None) -> Generator[Store]:
             yield runs
     else:
         yield durable
-
-
-_INPUTS, _END_OF_INPUTS = "\n\n<inputs>\n", "\n</inputs>"
-
-
-def _has_inputs(task: str, form: Form) -> bool:
-    """Whether a task has its inputs in it, as that of a run does that is gone on with."""
-    _, found, said = task.rpartition(_INPUTS)
-    try:
-        form.read(said.removesuffix(_END_OF_INPUTS))
-    except Unfit:
-        return False
-    return bool(found) and said.endswith(_END_OF_INPUTS)
-
-
-def _check_task(task: object) -> None:
-    if not isinstance(task, str):
-        raise TypeError(f"task must be a string saying what to do; got {task!r}")
-    if not task.strip():
-        raise ValueError("task is empty; say what to do")
 
 
 def _loop_is_running() -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Protocol, cast, runtime_checkable
 
-from pyagent_providers.types import Message
+from pyagent_providers.types import JSONObject, Message
+
+from .journal import Call, Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,38 @@ def messages_of(turns: Sequence[Turn]) -> tuple[Message, ...]:
         for turn in turns
         for message in (Message("user", turn.task), Message("assistant", turn.answer))
     )
+
+
+async def conversation_of(session: Session | None, journal: Journal) -> Conversation:
+    """What was said before this run, as it was when the run began."""
+
+    async def look(session: Session) -> JSONObject:
+        summary = await session.summary()
+        return {
+            "turns": [asdict(turn) for turn in await session.turns()],
+            "summary": None if summary is None else asdict(summary),
+        }
+
+    if session is not None:
+        called = await journal.call(
+            Call("session:0", "session", _Nothing()), partial(look, session)
+        )
+        stored = called.value
+    elif journal.execution > 1 and (earlier := await journal.earlier("session")):
+        stored = earlier[-1].value or {}
+    else:
+        return Conversation()
+    turns = cast("Sequence[Mapping[str, str]]", stored.get("turns", ()))
+    summary = cast("Mapping[str, Any] | None", stored.get("summary"))
+    return Conversation(
+        tuple(Turn(**turn) for turn in turns), None if summary is None else Summary(**summary)
+    )
+
+
+class _Nothing:
+    """What a conversation is read with."""
+
+    input_hash = ""
+
+    def to_dict(self) -> JSONObject:
+        return {}

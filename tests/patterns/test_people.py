@@ -495,6 +495,10 @@ print("OVER")
 SEND, ASK = '("send", {"to": "Ann"})', '("ask_human", {"question": "Which day?"})'
 
 
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+
+
 class Terminal:
     """A process at a terminal of its own; its standard output goes elsewhere."""
 
@@ -503,6 +507,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT % {"one": one, "two": two}],
             stdin=slave, stdout=subprocess.PIPE, stderr=slave, start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
             env={**os.environ, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip
         os.close(slave)
