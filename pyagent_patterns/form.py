@@ -48,9 +48,8 @@ class Form:
 
     def read(self, text: str) -> object:
         """The value that a text stands for: JSON, bare or in one code fence. Raises `Unfit`."""
-        fenced = _FENCE.match(text.strip())
         try:
-            value: object = json.loads(fenced.group(1) if fenced else text)
+            value: object = json.loads(unfenced(text))
         except (ValueError, RecursionError) as error:
             raise Unfit([f"it is not JSON: {error}"], text) from error
         return self.check(value, text)
@@ -77,6 +76,12 @@ class Form:
             f"It does not follow the schema:\n{listed}\n\n"
             "Give the whole answer again with every one of these faults mended."
         )
+
+
+def unfenced(text: str) -> str:
+    """What a model wrote in one code fence, without it; anything else as it is."""
+    fenced = _FENCE.match(text.strip())
+    return fenced.group(1) if fenced else text
 
 
 def as_json(value: object) -> str:

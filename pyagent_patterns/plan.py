@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject
 
+from .form import unfenced
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _AGENT_NAME = re.compile(r"[\w-](?:[\w -]{0,62}[\w-])?")
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 
 
 class AssignmentDict(TypedDict):
@@ -108,8 +109,7 @@ class Plan:
         anew. At most `max_agents` new agents may be defined, as
         `"agents": [{"name", "role", "prompt"}]`. Raises `InvalidPlan` with every fault found.
         """
-        fenced = _FENCE.match(text.strip())
-        draft, faults = _read(fenced.group(1) if fenced else text)
+        draft, faults = _read(unfenced(text))
         if not faults:
             agents = tuple(draft.agents or ())
             faults = _faults_in(agents, workers, max_agents)

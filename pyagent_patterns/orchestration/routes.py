@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from pyagent_patterns.agent import MemberLike, as_member, on_one_line
+from pyagent_patterns.form import unfenced
 from pyagent_patterns.run import RunContext
 from pyagent_providers.base import OutputSchema
 from pyagent_providers.types import JSONObject, JSONValue
@@ -162,9 +162,8 @@ def read_choices(answer: str, routes: Mapping[str, Route]) -> list[Choice]:
 
     An empty list chooses none. Raises `NoRoute` for a name that no route has.
     """
-    fenced = _FENCE.match(answer.strip())
     try:
-        said: object = json.loads(fenced.group(1) if fenced else answer)
+        said: object = json.loads(unfenced(answer))
     except (ValueError, RecursionError):
         return [Choice(_matched(answer, routes))]
     if isinstance(said, str):
@@ -211,4 +210,3 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 _WANTED: Final = 'the answer is not {"routes": [...], "reason": "..."}'
-_FENCE: Final = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
