@@ -21,17 +21,20 @@ from .purse import Purse, Refused
 from .question import Question, Reply
 from .telemetry import AgentLabels, AgentSpan, count, count_rejection
 
-Labels = dict[tuple[str, Agent, Phase], AgentLabels]
+Labels = dict[tuple[str, Agent, Phase, "str | None"], AgentLabels]
 
 
-def labels_of(question: Question, known: Labels) -> AgentLabels:
-    """The telemetry labels of the question's agent, worked out once for each pattern."""
-    its = (question.pattern, question.agent, question.phase)
-    labels = known.get(its)
+def labels_of(question: Question, kept: Labels, *, known: bool = True) -> AgentLabels:
+    """The telemetry labels of the question's agent, worked out once for each pattern.
+
+    `known`: the agent is one of the application's own.
+    """
+    its = (question.pattern, question.agent, question.phase, question.tenant)
+    labels = kept.get(its)
     if labels is None:
-        if len(known) >= _MOST_LABELS:  # a planner may define agents anew in every run
-            known.clear()
-        labels = known[its] = AgentLabels(*its)
+        if len(kept) >= _MOST_LABELS:  # a planner may define agents anew in every run
+            kept.clear()
+        labels = kept[its] = AgentLabels(*its, known=known)
     return labels
 
 
@@ -118,6 +121,7 @@ def agent_span(question: Question, labels: AgentLabels, *, replayed: bool) -> Ag
         labels,
         run_id=question.run_id,
         step=question.step,
+        path=question.path,
         task_id=question.task_id,
         depends_on=() if question.task is None else question.task.depends_on,
         replayed=replayed,

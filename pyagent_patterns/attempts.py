@@ -230,6 +230,7 @@ class Attempts:
             status=status,
             usage=completion and completion.usage,
             cost=cost and cost.usd,
+            cache_savings=_NOTHING if cost is None else cost.cache_savings,
             price_source=cost and cost.source,
             price_version=cost and cost.version,
             error=None if failure is None else error_type(failure),
@@ -247,4 +248,5 @@ def _cost_without_answer(failure: BaseException | None) -> Cost | None:
     return None
 
 
-_NOT_BILLED = Cost(Decimal(0), "not-billed")
+_NOTHING = Decimal(0)
+_NOT_BILLED = Cost(_NOTHING, "not-billed")

@@ -22,6 +22,7 @@ from typing import TypedDict, Unpack
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .asking import Labels
+from .attribution import Attribution, attribution_of
 from .budget import Budget
 from .door import Run
 from .ending import stop
@@ -53,7 +54,7 @@ from .run import Inner, RunContext
 from .session import Session, Turn, conversation_of
 from .standing_in import hand_over
 from .task import whole_task
-from .telemetry import PatternSpan
+from .telemetry import PatternSpan, RunSpan
 from .timeouts import Timeouts
 from .tools import Tool
 from .toolsets import OpenToolsets
@@ -73,6 +74,8 @@ class How(TypedDict, total=False):
     budget: Budget | None
     human: Human | None
     session: Session | None
+    tenant: str | None
+    user: str | None
 
 
 class Policies(TypedDict, total=False):
@@ -206,6 +209,8 @@ class Pattern(ABC):
         budget: Budget | None = None,
         human: Human | None = None,
         session: Session | None = None,
+        tenant: str | None = None,
+        user: str | None = None,
     ) -> Result:
         """Do the task. Cancelling this cancels every call in flight.
 
@@ -220,6 +225,9 @@ class Pattern(ABC):
         given none has the one it was begun with.
         `session` is a conversation that this run goes on from, and adds its task and answer to.
         `human` decides at gates and answers agents' questions (see `pyagent_patterns.people`).
+        `tenant` and `user` are whom it is done for, as its trace tells; metrics tell of tenants
+        that are allowed (`pyagent_providers.telemetry.allow_tenants`). A run that is gone on with
+        and is given neither has those it was begun with.
 
         Raises TypeError or ValueError for a task or inputs that are none, ConfigurationError for
         an agent whose model cannot be called, BudgetError for a budget that cannot hold, and
@@ -235,6 +243,8 @@ class Pattern(ABC):
             budget=budget,
             human=human,
             session=session,
+            tenant=tenant,
+            user=user,
         )
         return await self._run(whole_task(task, inputs, self.inputs), how, streams=False)
 
@@ -332,12 +342,14 @@ class Pattern(ABC):
             raise TypeError(f"human must be a function that decides; got {human!r}")
         if session is not None and not isinstance(session, Session):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"session must be a Session, such as MemorySession(); got {session!r}")
+        conversation = getattr(session, "session_id", None)
+        whom = Attribution(how.get("tenant"), how.get("user"), conversation)
         human = human or self._who_is_asked(durable)
         run_id = how.get("run_id") or uuid.uuid4().hex
         observers = [on_event] if on_event else []
         if logger.isEnabledFor(logging.INFO):
             observers.append(log_event)
-        with PatternSpan(self.kind, run_id, name=self.name) as span, _opened(durable) as store:
+        with RunSpan(self.kind, run_id, name=self.name) as span, _opened(durable) as store:
             record = RunRecord(run_id=run_id, pattern=self.kind, observers=observers, span=span)
             try:
                 async with OpenToolsets() as toolsets:
@@ -355,7 +367,7 @@ class Pattern(ABC):
                         human=human,
                         streams=streams,
                     )
-                    result = await self._carry_out(task, how, record, span, store, agents, run)
+                    result = await self._carry_out(task, how, whom, record, span, store, run)
             except BaseException as error:
                 partly = record.result(None)
                 span.finished(partly)
@@ -404,10 +416,10 @@ class Pattern(ABC):
         self,
         task: str,
         how: How,
+        whom: Attribution,
         record: RunRecord,
-        span: PatternSpan,
+        span: RunSpan,
         store: Store,
-        agents: Sequence[Agent],
         run: Callable[..., Run],
     ) -> Result:
         """Execute the pattern on a journal, and tell that how it ended."""
@@ -424,12 +436,18 @@ class Pattern(ABC):
         if journal.first_traceparent is not None:
             span.goes_on_from(journal.first_traceparent)
         try:
+            whom = await attribution_of(whom, journal)
+            span.is_for(whom)
             budgets = [self.budget] if self.budget else []
             last = _writer(self)
-            purse = await purse_of(budgets, how.get("budget"), journal, task, last, agents)
+            purse = await purse_of(budgets, how.get("budget"), journal, task, last, self.agents)
+            if purse is not None:
+                span.limited_to(lambda: purse.spent)
             session = how.get("session")
             conversation = await conversation_of(session, journal)
-            ctx = RunContext(run(journal=journal, conversation=conversation), purse=purse)
+            ctx = RunContext(
+                run(journal=journal, conversation=conversation, tenant=whom.tenant), purse=purse
+            )
             record.tell(
                 RunStarted(
                     run_id=record.run_id,

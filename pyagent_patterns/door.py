@@ -26,6 +26,7 @@ from .purse import Purse
 from .question import Question, Reply
 from .record import RunRecord
 from .session import Conversation
+from .telemetry import AgentLabels
 from .toolsets import OpenToolsets
 
 
@@ -35,15 +36,17 @@ class Run:
 
     `last` is the agent that writes the answer. Of a pattern within another's run, `path` are the
     names of those it is in, each with a "/" after it, and `answers` says whether its answer is the
-    whole run's. `agents` are those that other processes know too; None: all. `conversation` is
-    what was said before the run. `form` is what the answer must be. At `gates` a person is asked:
-    `human`, where the application gave one. `streams`: somebody reads along.
+    whole run's. `agents` are those that other processes know too; None: all. `tenant` is whom the
+    run is for. `conversation` is what was said before the run. `form` is what the answer must be.
+    At `gates` a person is asked: `human`, where the application gave one. `streams`: somebody reads
+    along.
     """
 
     record: RunRecord
     journal: Journal
     policy: Policy
     labels: Labels
+    tenant: str | None = None
     conversation: Conversation = field(default_factory=Conversation)
     past: Past = field(default_factory=Past)
     agents: Sequence[Agent] | None = None
@@ -56,6 +59,13 @@ class Run:
     human: Human | None = None
     streams: bool = False
 
+    def knows(self, agent: Agent) -> bool:
+        """Whether it is one of the team's own, not one that a planner defined."""
+        return self.agents is None or agent in self.agents
+
+    def labels_of(self, question: Question) -> AgentLabels:
+        return labels_of(question, self.labels, known=self.knows(question.agent))
+
 
 async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Reply:
     """Ask and record, or answer from the record; either way seen, logged and told.
@@ -64,7 +74,7 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     """
     record, started = run.record, time.perf_counter()
     _tell_start(record, question)
-    labels = labels_of(question, run.labels)
+    labels = run.labels_of(question)
     watch = Watch(
         attempt=partial(_settle, record, purse),
         text=partial(_tell_text, run, question) if record.watched else None,
@@ -74,8 +84,8 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     try:
         # What limits the run is in this process, so what it limits is as well; and only here is
         # an agent known that a planner defined.
-        known = run.agents is None or question.agent in run.agents
-        call = Call(key, "ask", question, here=purse is not None or not known)
+        here = purse is not None or not run.knows(question.agent)
+        call = Call(key, "ask", question, here=here)
         called = await run.journal.call(call, asking.ask)
     finally:
         asking.count()
@@ -115,7 +125,7 @@ def _replay(
     if question.part:
         _settle_all(run.record, purse, reply.calls)
         return
-    with agent_span(question, labels_of(question, run.labels), replayed=True) as span:
+    with agent_span(question, run.labels_of(question), replayed=True) as span:
         span.calls = reply.calls
         _settle_all(run.record, purse, reply.calls)
         if error is not None:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from pyagent_providers.base import Usage
 from pyagent_providers.semconv import Phase
-from pyagent_providers.types import JSONObject, PriceSource
+from pyagent_providers.types import JSONObject, JSONValue, PriceSource
 
 CostKey = Literal["agent", "phase", "model", "provider", "path"]
 CallStatus = Literal["ok", "failed", "cancelled"]
@@ -20,7 +20,8 @@ class CallRecord:
     """One attempt at one call: who asked which model, what it used and what it cost.
 
     `model` is the model that answered (the requested one when none did). `usage` is None when the
-    provider reported none. `cost` is US dollars, None when there is no price for the call. `path`
+    provider reported none. `cost` is US dollars, None when there is no price for the call, and
+    `cache_savings` what tokens read from a prompt cache would have cost more. `path`
     are the names of the patterns within the run's that asked, and the agent's, as in
     "backend/coder". `started_at` is Unix time and `seconds` the duration, both in seconds. `step`
     numbers the run's questions from 1, `attempt` the tries at one question; `task_id` is the
@@ -40,6 +41,7 @@ class CallRecord:
     status: CallStatus
     usage: Usage | None = None
     cost: Decimal | None = None
+    cache_savings: Decimal = Decimal(0)
     price_source: PriceSource | None = None
     price_version: str | None = None
     error: str | None = None
@@ -51,7 +53,7 @@ class CallRecord:
 
     def to_dict(self) -> JSONObject:
         """The record as JSON values; money is a decimal string."""
-        return {
+        record: dict[str, JSONValue] = {
             "step": self.step,
             "attempt": self.attempt,
             "phase": self.phase,
@@ -73,6 +75,9 @@ class CallRecord:
             "seconds": self.seconds,
             "replayed": self.replayed,
         }
+        if self.cache_savings:
+            record["cache_savings"] = str(self.cache_savings)
+        return record
 
     @classmethod
     def from_dict(cls, stored: JSONObject) -> CallRecord:
@@ -82,6 +87,7 @@ class CallRecord:
         cost = cast("str | None", fields["cost"])
         fields["usage"] = None if usage is None else Usage(**usage)  # pyright: ignore[reportArgumentType]
         fields["cost"] = None if cost is None else Decimal(cost)  # pyright: ignore[reportArgumentType]
+        fields["cache_savings"] = Decimal(cast(str, fields.get("cache_savings", "0")))  # pyright: ignore[reportArgumentType]
         return cls(**fields)  # pyright: ignore[reportArgumentType]
 
     def as_replayed(self) -> CallRecord:

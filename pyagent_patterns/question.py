@@ -34,7 +34,8 @@ class Question:
 
     `history` is the conversation before the prompt, `turns` what came after it: the tool calls that
     the agent wished and what they gave. It may call `tools`. `part` of a longer exchange, it has no
-    span of its own. `compressed` names what is in there in summary only.
+    span of its own. `compressed` names what is in there in summary only. `tenant` is whom the run
+    is for, as metrics may tell.
     """
 
     run_id: str
@@ -53,6 +54,7 @@ class Question:
     tools: tuple[ToolSpec, ...] = ()
     part: bool = False
     compressed: tuple[str, ...] = ()
+    tenant: str | None = None
 
     @property
     def task_id(self) -> str | None:
@@ -107,6 +109,8 @@ class Question:
             if schema is None
             else {"name": schema.name, "schema": schema.schema, "strict": schema.strict},
         }
+        if self.tenant is not None:
+            asked["tenant"] = self.tenant
         if self.compressed:
             asked["compressed"] = list(self.compressed)
         if self.history:
@@ -148,6 +152,7 @@ class Question:
             tools=tuple(ToolSpec(**tool) for tool in tools),  # pyright: ignore[reportArgumentType]
             part=cast(bool, stored.get("part", False)),
             compressed=tuple(cast("Sequence[str]", stored.get("compressed", ()))),
+            tenant=cast("str | None", stored.get("tenant")),
             schema=None if schema is None else OutputSchema(**schema),  # pyright: ignore[reportArgumentType]
             task=None
             if task_id is None

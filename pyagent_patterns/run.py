@@ -23,7 +23,7 @@ from pyagent_providers.types import JSONObject, JSONValue, Message
 
 from . import door, schedule, tool_loop
 from .agent import Agent, Member
-from .asking import Labels, agent_span, labels_of
+from .asking import Labels, agent_span
 from .budget import Budget
 from .context import Fitted
 from .door import Run
@@ -472,6 +472,7 @@ class RunContext:
             seconds=None if limit is None else max(0.0, limit + began - _now()),
             history=history,
             compressed=compressed,
+            tenant=run.tenant,
         )
         tools = () if work is None else work.tools
         if agent.uses_tools or tools:
@@ -537,7 +538,7 @@ class RunContext:
             shorten=self._fitting(question.agent, question.phase).turns,
             tools=tools,
         )
-        with agent_span(question, labels_of(question, self._run.labels), replayed=False) as span:
+        with agent_span(question, self._run.labels_of(question), replayed=False) as span:
             reply = await tool_loop.converse(exchange, question, span)
             if all(call.replayed for call in span.calls):
                 span.replayed()

@@ -6,8 +6,9 @@ disagree. With no SDK configured the spans do not record and nothing is computed
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,15 +21,24 @@ from opentelemetry.util.types import AttributeValue
 
 from pyagent_providers import content, semconv
 from pyagent_providers.semconv import Phase
-from pyagent_providers.telemetry import Attributes, current, error_type, mark_failed
+from pyagent_providers.telemetry import (
+    Attributes,
+    current,
+    error_type,
+    mark_failed,
+    tenant_label,
+)
 from pyagent_providers.types import ToolCall, ToolSpec
 
 from . import ledger
 from .agent import Agent
+from .attribution import Attribution
+from .budget import Spent
+from .errors import RunSuspended
 from .journal import Suspend
 from .ledger import CallRecord
 from .plan import Assignment
-from .result import Result
+from .result import Result, ResultStatus
 
 
 class _ActiveSpan:
@@ -72,12 +82,13 @@ class _ActiveSpan:
 class PatternSpan(_ActiveSpan):
     """Around a whole run, or a pattern within one, with the totals at its end."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "_status")
 
     def __init__(
         self, pattern: str, run_id: str, *, name: str | None = None, task_id: str | None = None
     ) -> None:
         self._name = name or pattern
+        self._status: ResultStatus | None = None
         attributes: Attributes = {
             semconv.OPERATION_NAME: "invoke_workflow",
             semconv.WORKFLOW_NAME: self._name,
@@ -121,10 +132,10 @@ class PatternSpan(_ActiveSpan):
 
     def finished(self, result: Result) -> None:
         """Write the run's totals; also those of a run that failed."""
+        self._status = result.status
         if not self.span.is_recording():
             return
         self.span.set_attributes(_totals(result.calls))
-        self.span.set_attribute(semconv.STATUS, result.status)
         self.span.set_attribute(semconv.WORKERS_USED, result.metadata["workers_used"])
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
@@ -132,14 +143,79 @@ class PatternSpan(_ActiveSpan):
         if error is not None:
             attributes[semconv.ERROR_TYPE] = error_type(error)
         self.telemetry.workflow_duration.record(seconds, attributes)
+        self.span.set_attribute(semconv.STATUS, self._ended_as(error))
+
+    def _ended_as(self, error: BaseException | None) -> str:
+        match error:
+            case None:
+                return self._status or "completed"
+            case Suspend() | RunSuspended():
+                return "suspended"
+            case asyncio.CancelledError():
+                return "cancelled"
+            case _:
+                return "failed"
+
+
+class RunSpan(PatternSpan):
+    """Around a whole run, which it counts."""
+
+    __slots__ = ("_labels", "_spent", "_tenant")
+
+    def __init__(self, pattern: str, run_id: str, *, name: str) -> None:
+        super().__init__(pattern, run_id, name=name)
+        self._labels: Attributes = {semconv.PATTERN: pattern, semconv.WORKFLOW_NAME: name}
+        self._tenant: str | None = None
+        self._spent: Callable[[], Sequence[Spent]] = tuple
+        self.telemetry.runs_active.add(1, self._labels)
+
+    def is_for(self, whom: Attribution) -> None:
+        """Say whom the run is for."""
+        self._tenant = tenant_label(whom.tenant)
+        names = (
+            (semconv.TENANT, whom.tenant),
+            (semconv.USER_ID, whom.user),
+            (semconv.CONVERSATION_ID, whom.conversation),
+        )
+        for attribute, name in names:
+            if name is not None:
+                self.span.set_attribute(attribute, name)
+
+    def limited_to(self, spent: Callable[[], Sequence[Spent]]) -> None:
+        """Say at its end how far its budgets were used; `spent` tells."""
+        self._spent = spent
+
+    def _ended(self, seconds: float, error: BaseException | None) -> None:
+        super()._ended(seconds, error)
+        telemetry, labels = self.telemetry, self._labels
+        telemetry.runs_active.add(-1, labels)
+        ended = {**labels, semconv.STATUS: self._ended_as(error)}
+        if self._tenant is not None:
+            ended[semconv.TENANT] = self._tenant
+        telemetry.runs.add(1, ended)
+        for spent in self._spent():
+            if limit := spent.budget.max_cost_usd:
+                telemetry.budget_used.record(float(spent.usd / limit), labels)
 
 
 class AgentLabels:
-    """What is the same whenever one agent is asked in one phase of one pattern."""
+    """What is the same whenever one agent is asked in one phase of one pattern for one tenant.
+
+    An agent that is not `known` was made up by a planner, whose names metrics do not tell.
+    """
 
     __slots__ = ("_costs", "at_start", "duration", "of_agent", "span_name")
 
-    def __init__(self, pattern: str, agent: Agent, phase: Phase) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        agent: Agent,
+        phase: Phase,
+        tenant: str | None = None,
+        *,
+        known: bool = True,
+    ) -> None:
+        name = agent.name if known else semconv.OTHER
         self.span_name = semconv.AGENT_SPAN + agent.name
         self.at_start: Attributes = {
             semconv.OPERATION_NAME: "plan" if phase == "plan" else "invoke_agent",
@@ -152,10 +228,12 @@ class AgentLabels:
         self.of_agent: Attributes = {
             semconv.PATTERN: pattern,
             semconv.PHASE: phase,
-            semconv.AGENT_NAME: agent.name,
+            semconv.AGENT_NAME: name,
         }
+        if (label := tenant_label(tenant)) is not None:
+            self.of_agent[semconv.TENANT] = label
         self._costs: dict[tuple[str, str], Attributes] = {}
-        self.duration: Attributes = {semconv.AGENT_NAME: agent.name}
+        self.duration: Attributes = {semconv.AGENT_NAME: name}
 
     def costs(self, provider: str, model: str) -> Attributes:
         """Of calls to one of the agent's models."""
@@ -180,6 +258,7 @@ class AgentSpan(_ActiveSpan):
         *,
         run_id: str,
         step: int,
+        path: str,
         task_id: str | None,
         depends_on: Sequence[str],
         replayed: bool,
@@ -188,7 +267,11 @@ class AgentSpan(_ActiveSpan):
         self._labels = labels
         self._replayed = replayed
         self.calls: Sequence[CallRecord] = ()  # the attempts, whose totals it shows at its end
-        own: dict[str, AttributeValue] = {semconv.RUN_ID: run_id, semconv.STEP: step}
+        own: dict[str, AttributeValue] = {
+            semconv.RUN_ID: run_id,
+            semconv.STEP: step,
+            semconv.PATH: path,
+        }
         if task_id is not None:
             own[semconv.TASK_ID] = task_id
             if depends_on:
@@ -291,6 +374,8 @@ def count(labels: AgentLabels, calls: Sequence[CallRecord]) -> None:
             telemetry.unpriced.add(1, attributes)
         elif call.cost:
             telemetry.cost.add(float(call.cost), attributes)
+        if call.cache_savings:
+            telemetry.cache_savings.add(float(call.cache_savings), attributes)
         if call.attempt > 1:
             telemetry.retries.add(1, attributes)
 

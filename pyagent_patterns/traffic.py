@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from pyagent_providers import semconv
 from pyagent_providers.base import LLM
 from pyagent_providers.errors import (
     CircuitOpenError,
@@ -27,6 +28,7 @@ from pyagent_providers.errors import (
     RequestTimeoutError,
     ServerError,
 )
+from pyagent_providers.telemetry import current
 
 _MINUTE: Final = 60.0
 # Errors that say that the provider is down, or as good as.
@@ -250,7 +252,8 @@ class Lane:
             return None
         circuit = self._circuits.get(llm.model)
         if circuit is None:
-            circuit = self._circuits[llm.model] = _Circuit(self._breaker)
+            circuit = _Circuit(self._breaker, llm.provider, llm.model)
+            self._circuits[llm.model] = circuit
         seconds = circuit.open_for(now)
         if seconds:
             raise CircuitOpenError(
@@ -286,10 +289,11 @@ class Permit:
 class _Circuit:
     """Whether one model is taken to be down. Used under its lane's lock."""
 
-    __slots__ = ("_breaker", "_open_until", "_trying", "failures")
+    __slots__ = ("_breaker", "_labels", "_open_until", "_trying", "failures")
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, provider: str, model: str) -> None:
         self._breaker = breaker
+        self._labels = {semconv.PROVIDER_NAME: provider, semconv.REQUEST_MODEL: model}
         self.failures = 0
         self._open_until = float("-inf")
         self._trying = False
@@ -310,7 +314,12 @@ class _Circuit:
         if isinstance(failure, _DOWN):
             self.failures += 1
             self._open_until = now + self._breaker.cool_down
+            if self.failures == self._breaker.failures:
+                current().breaker_opened.add(1, self._labels)
+                current().breaker_open.add(1, self._labels)
         elif failure is None or isinstance(failure, Exception):
+            if self.failures >= self._breaker.failures:
+                current().breaker_open.add(-1, self._labels)
             self.failures = 0  # it answers, if only to decline
 
 

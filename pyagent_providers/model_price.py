@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 
@@ -82,6 +83,13 @@ class ModelPrice:
             for_an_hour = written if self.cache_write_1h is None else self.cache_write_1h
             total += written * (write - hour) + for_an_hour * hour
         return total / _PER
+
+
+def cache_savings(cost: Callable[[Usage], Decimal], usage: Usage) -> Decimal:
+    """What the tokens read from a cache would have cost more as ordinary input, in US dollars."""
+    if not usage.cache_read_tokens:
+        return Decimal(0)
+    return max(Decimal(0), cost(replace(usage, cache_read_tokens=0)) - cost(usage))
 
 
 def _dollars(field: str, price: Dollars) -> Decimal:

@@ -17,7 +17,7 @@ from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TieredPrices
 from genai_prices.types import ModelPrice as PriceSheet
 
-from .model_price import ModelPrice
+from .model_price import ModelPrice, cache_savings
 from .types import Cost, Usage
 
 # What genai-prices calls a provider, where it is not what OpenTelemetry or LiteLLM does. Looked
@@ -75,7 +75,8 @@ class PriceTable:
         quote = edition.quotes[key]
         if quote is None:
             return None
-        return Cost(quote.cost(usage, now), "genai-prices", genai_prices.__version__)
+        saved = cache_savings(lambda usage: quote.cost(usage, now), usage)
+        return Cost(quote.cost(usage, now), "genai-prices", genai_prices.__version__, saved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ TOOL_SPAN: Final = "execute_tool "  # + the tool's name
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
 AGENT_NAME: Final = "gen_ai.agent.name"
 AGENT_DESCRIPTION: Final = "gen_ai.agent.description"
 TOOL_NAME: Final = "gen_ai.tool.name"
@@ -59,11 +60,14 @@ ERROR_TYPE: Final = "error.type"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
+USER_ID: Final = "user.id"
 
 # pyagent attributes
 PATTERN: Final = "pyagent.pattern"
 PHASE: Final = "pyagent.phase"
 RUN_ID: Final = "pyagent.run.id"
+TENANT: Final = "pyagent.tenant"
+PATH: Final = "pyagent.path"  # the patterns within the run's, and the agent: backend/coder
 STEP: Final = "pyagent.step"  # the run's nth ask, from 1
 TASK_ID: Final = "pyagent.task.id"  # the plan's assignment id
 TASK_DEPENDS_ON: Final = "pyagent.task.depends_on"
@@ -93,8 +97,17 @@ INVOKE_WORKFLOW_DURATION: Final = "gen_ai.invoke_workflow.duration"
 EXECUTE_TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
 COST_COUNTER: Final = "pyagent.cost.usd"
 RETRIES: Final = "pyagent.retries"
+CACHE_SAVINGS: Final = "pyagent.cache.savings.usd"
 BUDGET_REJECTIONS: Final = "pyagent.budget.rejections"
+BUDGET_USED: Final = "pyagent.budget.used"
+RUNS: Final = "pyagent.runs"
+RUNS_ACTIVE: Final = "pyagent.runs.active"
+BREAKER_OPENED: Final = "pyagent.breaker.opened"
+BREAKER_OPEN: Final = "pyagent.breaker.open"
 EXPORT_FAILURES: Final = "pyagent.export.failures"
+EXPORT_DROPPED: Final = "pyagent.export.dropped"
+
+OTHER: Final = "other"  # for a label value that is not among the known ones
 
 CLIENT_DURATION_BUCKETS: Final = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
@@ -103,4 +116,5 @@ TOKEN_BUCKETS: Final = tuple(4**n for n in range(14))
 AGENT_DURATION_BUCKETS: Final = (
     0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6,
 )  # fmt: skip
+BUDGET_USED_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 WORKFLOW_DURATION_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)

@@ -8,7 +8,7 @@ global ones opens `using(Telemetry(tracer_provider=..., meter_provider=...))`.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -98,8 +98,29 @@ class Telemetry:
         self.retries = meter.create_counter(
             semconv.RETRIES, "{retry}", "Attempts after the first at the same question."
         )
+        self.cache_savings = meter.create_counter(
+            semconv.CACHE_SAVINGS,
+            "{USD}",
+            "What tokens read from prompt caches would have cost more, in US dollars.",
+        )
         self.budget_rejections = meter.create_counter(
             semconv.BUDGET_REJECTIONS, "{call}", "Calls not made for want of budget."
+        )
+        self.budget_used = meter.create_histogram(
+            semconv.BUDGET_USED,
+            "1",
+            "Share of its budget in US dollars that a run had used when it ended.",
+            explicit_bucket_boundaries_advisory=semconv.BUDGET_USED_BUCKETS,
+        )
+        self.runs = meter.create_counter(semconv.RUNS, "{run}", "Runs that ended, by status.")
+        self.runs_active = meter.create_up_down_counter(
+            semconv.RUNS_ACTIVE, "{run}", "Runs under way."
+        )
+        self.breaker_opened = meter.create_counter(
+            semconv.BREAKER_OPENED, "{opening}", "Times that a model was taken to be down."
+        )
+        self.breaker_open = meter.create_up_down_counter(
+            semconv.BREAKER_OPEN, "{breaker}", "Models that are taken to be down."
         )
 
 
@@ -120,6 +141,25 @@ def using(telemetry: Telemetry) -> Generator[Telemetry]:
         yield telemetry
     finally:
         _current.reset(token)
+
+
+_tenants: frozenset[str] = frozenset()
+
+
+def allow_tenants(tenants: Iterable[str]) -> None:
+    """Have metrics tell these tenants apart, process-wide; any other is "other" there.
+
+    By default, and with none, no metric names a tenant: each adds a series to every cost metric.
+    """
+    global _tenants
+    _tenants = frozenset(tenants)
+
+
+def tenant_label(tenant: str | None) -> str | None:
+    """What metrics call a tenant; None if they do not tell."""
+    if tenant is None or not _tenants:
+        return None
+    return tenant if tenant in _tenants else semconv.OTHER
 
 
 def error_type(error: BaseException) -> str:

@@ -147,12 +147,15 @@ PriceSource = Literal[
 class Cost:
     """What one call cost, in US dollars, and where that figure comes from.
 
-    `version` names the edition of the price table, where the source has one.
+    `version` names the edition of the price table, where the source has one. `cache_savings` is
+    what the tokens read from a prompt cache would have cost more as ordinary input, in US dollars;
+    0 where nobody knows.
     """
 
     usd: Decimal
     source: PriceSource
     version: str | None = None
+    cache_savings: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

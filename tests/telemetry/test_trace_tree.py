@@ -93,6 +93,7 @@ async def test_an_agent_span_says_whom_what_for_and_its_totals():
         "pyagent.pattern": "orchestrator_workers",
         "pyagent.run.id": "run-1",
         "pyagent.step": 4,
+        "pyagent.path": "reviewer",
         "pyagent.task.id": "t3",
         "pyagent.task.depends_on": ("t1", "t2"),
         "pyagent.usage.input_tokens": 10,

@@ -1,0 +1,57 @@
+"""Whom a run is for, as its spans and metrics tell: tenant, user, conversation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from pyagent_providers.types import JSONObject
+
+from .journal import Call, Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Whom a run is for. All three are on the run's span; metrics may tell the tenant."""
+
+    tenant: str | None = None
+    user: str | None = None
+    conversation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError for a name that is none."""
+        for what, name in (("tenant", self.tenant), ("user", self.user)):
+            if name is None:
+                continue
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"{what} must be a name, such as 'acme'; got {name!r}")
+            if not name.strip() or not name.isprintable():
+                raise ValueError(f"{what} must be a name that can be printed; got {name!r}")
+
+    def to_dict(self) -> JSONObject:
+        return asdict(self)
+
+    @property
+    def input_hash(self) -> str:
+        return json.dumps(self.to_dict())
+
+
+NOBODY = Attribution()
+
+
+async def attribution_of(given: Attribution, journal: Journal) -> Attribution:
+    """Whom the run is for: as given, and recorded; else as it was when the run was begun."""
+    if given != NOBODY:
+        key = f"attribution:{journal.execution}"  # another one may be given each time
+        await journal.call(Call(key, "attribution", given), partial(_value, given))
+        return given
+    if journal.execution > 1:
+        for call in reversed(await journal.earlier("attribution")):
+            if call.value is not None:
+                return Attribution(**call.value)  # pyright: ignore[reportArgumentType]
+    return NOBODY
+
+
+async def _value(given: Attribution) -> JSONObject:
+    return given.to_dict()
