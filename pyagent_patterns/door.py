@@ -74,7 +74,8 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     """
     record, started = run.record, time.perf_counter()
     _tell_start(record, question)
-    labels = run.labels_of(question)
+    known = run.knows(question.agent)
+    labels = labels_of(question, run.labels, known=known)
     watch = Watch(
         attempt=partial(_settle, record, purse),
         text=partial(_tell_text, run, question) if record.watched else None,
@@ -84,18 +85,17 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     try:
         # What limits the run is in this process, so what it limits is as well; and only here is
         # an agent known that a planner defined.
-        here = purse is not None or not run.knows(question.agent)
-        call = Call(key, "ask", question, here=here)
+        call = Call(key, "ask", question, here=purse is not None or not known)
         called = await run.journal.call(call, asking.ask)
     finally:
         asking.count()
     record.called(key, called)
     reply = asking.reply
-    if reply is None or called.made != "here":
+    if reply is None or called.value is not asking.value:  # the record is what counts
         reply = Reply.from_dict(called.value, replayed=called.made == "before")
     error = asking.error
-    if error is None and reply.text is None:
-        error = _recorded_error(question.agent, reply)
+    if reply.text is None and (error is None or error.reason != reply.error):
+        error = _recorded_error(question.agent, reply, error)
     if called.made == "before":
         _replay(run, purse, question, reply, error)
     elif called.made == "elsewhere":
@@ -148,11 +148,14 @@ def _settle(
             record.tell(BudgetSpent(run_id=record.run_id, budgets=budgets))
 
 
-def _recorded_error(agent: Agent, reply: Reply) -> AgentError:
+def _recorded_error(agent: Agent, reply: Reply, here: AgentError | None) -> AgentError:
+    """The failure in the words of the record; its cause is known where it happened."""
     model = reply.calls[-1].requested_model if reply.calls else agent.llm.model
-    return agent_error(
+    error = agent_error(
         reply.error or "", agent=agent.name, model=model, kind=reply.kind or "failed"
     )
+    error.__cause__ = None if here is None else here.__cause__
+    return error
 
 
 def _tell_start(record: RunRecord, question: Question) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 
@@ -12,6 +11,7 @@ from .types import JSONObject, Usage
 Dollars: TypeAlias = "Decimal | int | str | float"
 
 _PER = 1_000_000
+_NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -84,12 +84,11 @@ class ModelPrice:
             total += written * (write - hour) + for_an_hour * hour
         return total / _PER
 
-
-def cache_savings(cost: Callable[[Usage], Decimal], usage: Usage) -> Decimal:
-    """What the tokens read from a cache would have cost more as ordinary input, in US dollars."""
-    if not usage.cache_read_tokens:
-        return Decimal(0)
-    return max(Decimal(0), cost(replace(usage, cache_read_tokens=0)) - cost(usage))
+    def cache_savings(self, usage: Usage) -> Decimal:
+        """US dollars that the tokens read from a cache would have cost more as ordinary input."""
+        if not usage.cache_read_tokens or self.cache_read is None:
+            return _NOTHING
+        return max(_NOTHING, self.input - self.cache_read) * usage.cache_read_tokens / _PER
 
 
 def _dollars(field: str, price: Dollars) -> Decimal:

@@ -7,7 +7,7 @@ here fetches newer prices; where the application does (`genai_prices.UpdatePrice
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
@@ -17,7 +17,7 @@ from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TieredPrices
 from genai_prices.types import ModelPrice as PriceSheet
 
-from .model_price import ModelPrice, cache_savings
+from .model_price import ModelPrice
 from .types import Cost, Usage
 
 # What genai-prices calls a provider, where it is not what OpenTelemetry or LiteLLM does. Looked
@@ -75,8 +75,8 @@ class PriceTable:
         quote = edition.quotes[key]
         if quote is None:
             return None
-        saved = cache_savings(lambda usage: quote.cost(usage, now), usage)
-        return Cost(quote.cost(usage, now), "genai-prices", genai_prices.__version__, saved)
+        usd, saved = quote.cost(usage, now)
+        return Cost(usd, "genai-prices", genai_prices.__version__, saved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,16 @@ class _Quote:
     context: dict[str, str] | None
     steps: tuple[_Step, ...] = ()
 
-    def cost(self, usage: Usage, now: datetime) -> Decimal:
+    def cost(self, usage: Usage, now: datetime) -> tuple[Decimal, Decimal]:
+        """What it costs, and what a cache has saved."""
         for step in self.steps:
             if usage.input_tokens > step.above:
-                return step.price.cost(usage)
-        return self.reference(usage, now)[0]
+                return step.price.cost(usage), step.price.cache_savings(usage)
+        usd = self.reference(usage, now)[0]
+        if not usage.cache_read_tokens:
+            return usd, Decimal(0)
+        uncached = self.reference(replace(usage, cache_read_tokens=0), now)[0]
+        return usd, max(Decimal(0), uncached - usd)
 
     def reference(self, usage: Usage, now: datetime) -> tuple[Decimal, PriceSheet]:
         """genai-prices' own figure, and the prices it took."""

@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from .model_price import ModelPrice, cache_savings
+from .model_price import ModelPrice
 from .types import Completion, Cost
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def look_up(
     try:
         user_price = own or _user_price(provider, models)
         if user_price is not None:
-            usage = completion.usage
-            saved = cache_savings(user_price.cost, usage)
-            return Cost(user_price.cost(usage), "user", cache_savings=saved)
+            saved = user_price.cache_savings(completion.usage)
+            return Cost(user_price.cost(completion.usage), "user", cache_savings=saved)
         table = _price_table()
         if table is None:
             return None

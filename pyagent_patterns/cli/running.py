@@ -55,6 +55,12 @@ def run(
             parser=arguments.budget, metavar="USD", help="What it may cost, such as 0.50."
         ),
     ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whom it is done for, in its trace.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which user, in its trace.")
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="The answer as it comes.")] = False,
     as_json: Annotated[
         bool,
@@ -75,7 +81,7 @@ def run(
 
     async def work() -> None:
         found, whole, inputs = _asked(team, task, _inputs(inputs_file, inputs_given or ()))
-        how = How(inputs=inputs, budget=budget)
+        how = How(inputs=inputs, budget=budget, tenant=tenant, user=user)
         if at_terminal():
             how["human"] = ask_at_terminal
         async with AsyncExitStack() as stack:

@@ -194,3 +194,12 @@ def test_a_file_defines_a_team_and_may_say_the_task(tmp_path: Path) -> None:
     told = pyagent("run", "team.yaml", "Tell me.", "--input", "sea=Red", "--stream", "--json")
     assert json.loads(told.stdout.splitlines()[0])["task"].startswith("Tell me.")
     assert pyagent("run", "team.yaml").exit_code == 2  # the objective needs the sea
+
+
+def test_whom_a_run_is_for_is_kept_with_it() -> None:
+    result = pyagent("run", "newsroom.py:team", "Why?", "--db", "runs.db", "--tenant", "acme",
+                     "--user", "u-42")  # fmt: skip
+    assert result.exit_code == 0
+    kept = json.loads(pyagent("show", "", "--json", "--db", "runs.db").stdout)
+    (whom,) = (call for call in kept["calls"] if call["activity"] == "attribution")
+    assert whom["value"] == {"tenant": "acme", "user": "u-42", "conversation": None}
