@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from .fake_server import FakeServer
+from .killed import Fate, Outcome
 from .measure import Sample
 from .sample import Contender
 
@@ -329,6 +331,75 @@ def _kept(
     )
 
 
+def killed(bench: Bench) -> Iterator[Figure]:
+    """What a collector that dies halfway through costs, as a multiple of one that lives."""
+    url = bench.server.base_url(assignments=4, workers=4, latency=LATENCY)
+    fates = get_args(Fate)
+    outcomes: dict[Fate, list[Outcome]] = {fate: [] for fate in fates}
+    for done in range(bench.rounds):
+        for fate in fates:
+            bench.say(f"round {done + 1} of {bench.rounds}: {fate}")
+            outcomes[fate].append(_outcome(fate, url, bench.runs(400)))
+    healthy = [outcome.cpu_seconds for outcome in outcomes["healthy"]]
+    for fate in fates[1:]:
+        ends = outcomes[fate]
+        lost = sum(end.export_failures for end in ends), sum(end.dropped for end in ends)
+        yield Figure(
+            name=f"collector {fate} halfway: CPU",
+            unit="x alive",
+            values=[end.cpu_seconds / base for end, base in zip(ends, healthy, strict=True)],
+            target=1.05,
+            note=f"{lost[0]} failed exports, {lost[1]} spans dropped",
+        )
+        yield Figure(
+            name=f"collector {fate} halfway: failed runs",
+            unit="",
+            values=[end.failed for end in ends],
+            target=0,
+        )
+
+
+def _outcome(fate: Fate, url: str, runs: int) -> Outcome:
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.killed", fate),
+            *("--base-url", url, "--runs", str(runs)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        raise RuntimeError(f"the sample of {fate!r} failed:\n{process.stderr[-4000:]}")
+    return Outcome(**json.loads(process.stdout))
+
+
+def viewer(bench: Bench) -> Iterator[Figure]:
+    """The viewer's store with 100,000 spans: what pages ask of it, the slowest of each kind."""
+    samples: list[dict[str, float]] = []
+    for _ in range(min(3, bench.rounds)):
+        run = [sys.executable, "-m", "benchmarks.viewer"]
+        out = subprocess.run(run, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        samples.append(json.loads(out))
+    pages = (
+        ("list", "a page of the list of runs", 200),
+        ("costs", "costs by any dimension", 200),
+        ("choices", "what there is to filter by", 200),
+        ("large run", "a run of 2,000 spans", 150),
+    )
+    for key, name, target in pages:
+        values = [sample[key] for sample in samples]
+        yield Figure(name=f"viewer: {name}", unit="ms", values=values, target=target)
+    rates = [sample["spans a second"] for sample in samples]
+    yield Figure(
+        name="viewer: storing a span",
+        unit="us",
+        values=[1e6 / rate for rate in rates],
+        target=200,
+        note=f"{statistics.median(rates):.0f} spans/s; the target is 5000",
+    )
+
+
 FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "import": importing,
     "stub": stub,
@@ -338,6 +409,7 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "verywide": very_wide,
     "durable": durable,
     "cluster": cluster,
+    "killed": killed,
 }
 
 

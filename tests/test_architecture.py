@@ -96,7 +96,7 @@ def test_the_patterns_do_not_know_the_exporters_nor_any_provider_sdk() -> None:
 def test_the_exporters_know_of_ours_only_the_names_and_what_is_safe_to_show() -> None:
     for name, targets in of("pyagent_exporters").items():
         ours = {t for t in targets if t.startswith(("pyagent_patterns", "pyagent_providers"))}
-        allowed = {f"pyagent_providers.{part}" for part in ("semconv", "hostile", "telemetry")}
+        allowed = {f"pyagent_providers.{part}" for part in ("semconv", "hostile", "redaction", "telemetry")}
         assert ours <= allowed, (name, ours)
 
 

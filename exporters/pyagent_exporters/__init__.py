@@ -13,12 +13,14 @@ from __future__ import annotations
 from .configure import configure
 from .errors import ExporterError, MissingExtraError
 from .handle import Handle
+from .json_logs import JsonFormatter
 from .settings import Otlp, Prometheus
 from .tree import render
 
 __all__ = [
     "configure",
     "Handle",
+    "JsonFormatter",
     "Otlp",
     "Prometheus",
     "render",

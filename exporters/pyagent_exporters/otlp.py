@@ -1,7 +1,8 @@
-"""Spans and metrics to an OTLP receiver, over http (protobuf) or grpc."""
+"""Spans, metrics and logs to an OTLP receiver, over http (protobuf) or grpc."""
 
 from __future__ import annotations
 
+from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -33,6 +34,20 @@ def metric_exporter(otlp: Otlp) -> MetricExporter:
         from opentelemetry.exporter.otlp.proto.http import metric_exporter as http
 
         return http.OTLPMetricExporter(_url(otlp, "v1/metrics"), headers=_http_headers(otlp))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _unfit(error) from error
+
+
+def log_exporter(otlp: Otlp) -> LogRecordExporter:
+    """The SDK's log exporter for these settings. Raises ExporterError if they do not fit."""
+    try:
+        if otlp.protocol_for("logs") == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+
+            return OTLPLogExporter(otlp.endpoint, headers=_grpc_headers(otlp))
+        from opentelemetry.exporter.otlp.proto.http import _log_exporter as http
+
+        return http.OTLPLogExporter(_url(otlp, "v1/logs"), headers=_http_headers(otlp))
     except (ValueError, OSError, RuntimeError) as error:
         raise _unfit(error) from error
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from .errors import ExporterError
 
 OtlpProtocol = Literal["http", "grpc"]
-Signal = Literal["traces", "metrics"]
+Signal = Literal["traces", "metrics", "logs"]
 
-SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics")
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 PROMETHEUS_PORT: Final = 9464  # what OpenTelemetry's specification gives as the default
 
 _PROTOCOLS: Final[Mapping[str, OtlpProtocol]] = {
@@ -23,15 +23,17 @@ _PROTOCOLS: Final[Mapping[str, OtlpProtocol]] = {
     "http/protobuf": "http",
 }
 _GRPC_PORT: Final = 4317
+_PATHS: Final = tuple(f"/v1/{signal}" for signal in SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)
 class Otlp:
     """An OTLP receiver; what is left out comes from the OTEL_EXPORTER_OTLP_* variables.
 
-    `endpoint` is the base URL, such as "http://localhost:4318"; over http, "/v1/traces" and
-    "/v1/metrics" are added to it. Without a `protocol`, OTEL_EXPORTER_OTLP_PROTOCOL decides,
-    else port 4317 means grpc and anything else http (protobuf).
+    `endpoint` is the base URL, such as "http://localhost:4318"; over http, "/v1/traces",
+    "/v1/metrics" and "/v1/logs" are added to it. Without a `protocol`,
+    OTEL_EXPORTER_OTLP_PROTOCOL decides, else port 4317 means grpc and anything else http
+    (protobuf).
     """
 
     protocol: OtlpProtocol | None = None
@@ -49,10 +51,10 @@ class Otlp:
             raise ExporterError(
                 f"OTLP endpoint {self.endpoint!r} is not a URL: write it as 'http://localhost:4318'"
             )
-        if self.endpoint.rstrip("/").endswith(("/v1/traces", "/v1/metrics")):
+        if self.endpoint.rstrip("/").endswith(_PATHS):
             raise ExporterError(
                 f"OTLP endpoint {self.endpoint!r} names one signal: give the base URL, "
-                "/v1/traces and /v1/metrics are added to it"
+                "/v1/traces and the others are added to it"
             )
 
     def protocol_for(self, signal: Signal) -> OtlpProtocol:
@@ -122,16 +124,21 @@ def read_otlp(asked: bool | str | Otlp | None) -> Otlp | None:
     return Otlp() if asked or (asked is None and any(map(_named, SIGNALS))) else None
 
 
-def otlp_signals(asked: bool | str | Otlp | None) -> tuple[Signal, ...]:
-    """Which signals go out by OTLP: both if asked in code, else those the variables name.
+def otlp_signals(
+    asked: bool | str | Otlp | None, *, logs: bool | None = None
+) -> tuple[Signal, ...]:
+    """Which signals go out by OTLP: if asked in code traces and metrics, else what variables name.
 
-    OTEL_TRACES_EXPORTER=none and OTEL_METRICS_EXPORTER=none leave theirs out in either case.
+    Logs go if `logs` says so, else if a variable of their own does. OTEL_TRACES_EXPORTER=none,
+    OTEL_METRICS_EXPORTER=none and OTEL_LOGS_EXPORTER=none leave theirs out in any case.
     """
-    return tuple(
-        signal
-        for signal in SIGNALS
-        if (asked is not None or _named(signal)) and "none" not in _exporters(signal)
-    )
+
+    def wanted(signal: Signal) -> bool:
+        if signal == "logs" and logs is not None:
+            return logs
+        return _named(signal) or (asked is not None and signal != "logs")
+
+    return tuple(s for s in SIGNALS if wanted(s) and "none" not in _exporters(s))
 
 
 def read_prometheus(asked: bool | int | Prometheus) -> Prometheus | None:
@@ -144,15 +151,17 @@ def read_prometheus(asked: bool | int | Prometheus) -> Prometheus | None:
 
 
 def _named(signal: Signal) -> bool:
-    return _endpoint_variable(signal) is not None or "otlp" in _exporters(signal)
+    """Whether a variable turns the signal on; the common endpoint does not turn on logs."""
+    endpoint = _own_endpoint(signal) if signal == "logs" else _endpoint_variable(signal)
+    return endpoint is not None or "otlp" in _exporters(signal)
 
 
 def _endpoint_variable(signal: Signal) -> str | None:
-    return (
-        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
-        or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or None
-    )
+    return _own_endpoint(signal) or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None
+
+
+def _own_endpoint(signal: Signal) -> str | None:
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or None
 
 
 def _exporters(signal: Signal) -> list[str]:

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-
-from .handle import LOGGER, Failures
+from .handle import LOGGER, Losses
 
 _REASON_LIMIT: Final = 300
 
@@ -28,15 +24,17 @@ class Watch:
     one that takes spans and refuses metrics is said to fail for metrics only.
     """
 
-    def __init__(self, destination: str, failures: Failures) -> None:
+    def __init__(self, destination: str, losses: Losses) -> None:
         self.destination = destination
-        self._failures = failures
-        self._lock = threading.Lock()
+        self._losses = losses
+        self._lock = threading.RLock()  # reentrant: a finalizer may end a span anywhere
         self._lost: dict[str, int] = {}  # batches of each failing signal since it last worked
         self._said = False  # a line was written, and nothing has worked since
+        self._full: set[str] = set()  # signals of which it was said that there was no room
 
     def failed(self, signal: str, reason: str) -> None:
-        self._failures.count(self.destination, signal)
+        """A batch could not be delivered."""
+        self._losses.failures.add(self.destination, signal)
         with self._lock:
             news = signal not in self._lost and not self._said
             self._said = self._said or news
@@ -51,6 +49,7 @@ class Watch:
             )
 
     def worked(self, signal: str) -> None:
+        """A batch was delivered."""
         with self._lock:
             self._said = False
             lost = self._lost.pop(signal, 0)
@@ -62,72 +61,41 @@ class Watch:
                 lost,
             )
 
+    def dropped(self, signal: str, room: int) -> None:
+        """There was no room for one more, to wait until it is sent."""
+        self._losses.dropped.add(self.destination, signal)
+        with self._lock:
+            news = signal not in self._full
+            self._full.add(signal)
+        if news:
+            LOGGER.warning(
+                "%s: %d %s wait to be sent and there is no room for more, so they are dropped; "
+                "runs go on, each is counted, and this is said once",
+                self.destination,
+                room,
+                signal,
+            )
 
-class WatchedSpanExporter(SpanExporter):
-    """A span exporter that reports to a watch, never raises, and shuts down once."""
-
-    def __init__(self, inner: SpanExporter, watch: Watch) -> None:
-        self._inner = inner
-        self._watch = watch
-        self._shut = threading.Lock()
-        _hear(inner)
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, signal: str, send: Callable[[], object], success: object) -> bool:
+        """Whether `send` gave `success`; if not, or if it raised, that is said and counted."""
         with _listening() as heard:
             try:
-                result = self._inner.export(spans)
+                delivered = send() is success
             except Exception as error:
                 heard.insert(0, f"{type(error).__name__}: {error}")
-                result = SpanExportResult.FAILURE
-        if result is SpanExportResult.SUCCESS:
-            self._watch.worked("spans")
+                delivered = False
+        if delivered:
+            self.worked(signal)
         else:
-            self._watch.failed("spans", _reason(heard))
-        return result
-
-    def shutdown(self) -> None:
-        if self._shut.acquire(blocking=False):
-            self._inner.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._inner.force_flush(timeout_millis)
+            self.failed(signal, heard[0] if heard else "the exporter gave no reason")
+        return delivered
 
 
-class WatchedMetricExporter(MetricExporter):
-    """A metric exporter that reports to a watch, never raises, and shuts down once."""
-
-    def __init__(self, inner: MetricExporter, watch: Watch) -> None:
-        # The SDK's reader asks these two of an exporter; there is no public way to.
-        super().__init__(
-            preferred_temporality=inner._preferred_temporality,  # pyright: ignore[reportPrivateUsage]
-            preferred_aggregation=inner._preferred_aggregation,  # pyright: ignore[reportPrivateUsage]
-        )
-        self._inner = inner
-        self._watch = watch
-        self._shut = threading.Lock()
-        _hear(inner)
-
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
-        with _listening() as heard:
-            try:
-                result = self._inner.export(metrics_data, timeout_millis)  # pyright: ignore[reportUnknownMemberType]
-            except Exception as error:
-                heard.insert(0, f"{type(error).__name__}: {error}")
-                result = MetricExportResult.FAILURE
-        if result is MetricExportResult.SUCCESS:
-            self._watch.worked("metrics")
-        else:
-            self._watch.failed("metrics", _reason(heard))
-        return result
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
-        if self._shut.acquire(blocking=False):
-            self._inner.shutdown(timeout_millis)  # pyright: ignore[reportUnknownMemberType]
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        return self._inner.force_flush(timeout_millis)
+def hear(exporter: object) -> None:
+    """Keep this exporter's own log lines from being written while a `Watch` has it export."""
+    for kind in type(exporter).__mro__:
+        if kind.__module__.startswith("opentelemetry.exporter."):
+            logging.getLogger(kind.__module__).addFilter(_EAR)
 
 
 class _Ear(logging.Filter):
@@ -148,12 +116,6 @@ class _Ear(logging.Filter):
 _EAR: Final = _Ear()
 
 
-def _hear(exporter: SpanExporter | MetricExporter) -> None:
-    for kind in type(exporter).__mro__:
-        if kind.__module__.startswith("opentelemetry.exporter."):
-            logging.getLogger(kind.__module__).addFilter(_EAR)
-
-
 @contextmanager
 def _listening() -> Generator[list[str]]:
     heard: list[str] = []
@@ -162,7 +124,3 @@ def _listening() -> Generator[list[str]]:
         yield heard
     finally:
         _EAR.here.heard = None
-
-
-def _reason(heard: Sequence[str]) -> str:
-    return heard[0] if heard else "the exporter gave no reason"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from pyagent_exporters import ExporterError, MissingExtraError, Otlp, configure
 from pyagent_exporters.settings import otlp_signals, read_otlp
+from pyagent_providers import semconv
+from pyagent_providers.telemetry import tenant_label
 
 from .spans import emit, sample
 
@@ -129,6 +132,71 @@ def test_the_service_is_named_in_code_or_by_variable(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OTEL_SERVICE_NAME", "from-variable")
     assert name() == "from-variable"
     assert name(service_name="from-code") == "from-code"
+
+
+def test_a_file_gets_a_line_of_json_for_each_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5")
+    file = tmp_path / "trace.jsonl"
+    with configure(file=file, set_global=False, service_name="my-team") as handle:
+        emit(handle.tracer_provider.get_tracer("t"), sample())
+        assert handle.flush()
+    resources = [json.loads(line)["resourceSpans"][0] for line in file.read_text().splitlines()]
+    assert sorted(len(r["scopeSpans"][0]["spans"]) for r in resources) == [3, 5, 5]
+    assert "my-team" in str(resources[0]["resource"])
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ExporterError, match="cannot be written"):
+        configure(file=tmp_path / "no" / "trace.jsonl", set_global=False)
+
+
+def test_a_file_that_goes_bad_is_counted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "trace.jsonl"
+    with configure(file=file, set_global=False) as handle:
+        file.unlink()
+        file.mkdir()
+        for _ in range(2):
+            emit(handle.tracer_provider.get_tracer("t"), sample())
+            assert not handle.flush()
+        assert handle.export_failures == 2
+    [record] = caplog.records
+    assert record.getMessage().startswith("file: exporting spans fails")
+    assert str(file) in record.getMessage()
+
+
+def test_metrics_tell_the_given_tenants_apart_until_it_is_closed() -> None:
+    def labels() -> list[str | None]:
+        return [tenant_label(name) for name in ("acme", "mallory", None)]
+
+    assert labels() == [None, None, None]
+    with configure(prometheus=0, tenants=["acme", "globex"], set_global=False):
+        assert labels() == ["acme", "other", None]
+    assert labels() == [None, None, None]
+    with pytest.raises(ExporterError, match="nowhere to send to"):
+        configure(tenants=["acme"])
+    assert labels() == [None, None, None]
+
+
+def test_one_text_for_the_tenants_is_an_error() -> None:
+    with pytest.raises(ExporterError, match="tenants='acme' is one text: give a list of names"):
+        configure(prometheus=0, tenants="acme", set_global=False)
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_other_backends_words_are_added_when_asked_for(compat: bool) -> None:
+    memory = InMemorySpanExporter()
+    with configure(span_exporters=[memory], compat=compat, set_global=False) as handle:
+        tracer = handle.tracer_provider.get_tracer(semconv.SCOPE)
+        chat = {semconv.OPERATION_NAME: "chat", semconv.COST_USD: 0.5, semconv.INPUT_TOKENS: 1}
+        tracer.start_span("chat gpt-4o", attributes=chat).end()
+        assert handle.flush()
+        [span] = memory.get_finished_spans()
+    assert ("langfuse.observation.cost_details" in (span.attributes or {})) is compat
+    assert (span.attributes or {})[semconv.COST_USD] == 0.5
 
 
 def test_a_disabled_sdk_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pyagent_exporters import Handle, configure
 from pyagent_exporters.console import ConsoleTraces
-from pyagent_exporters.handle import Failures
+from pyagent_exporters.handle import Losses
 from pyagent_exporters.watch import Watch
 from pyagent_providers import semconv
 
@@ -92,8 +92,8 @@ def test_unfinished_runs_are_dropped_beyond_a_bound_and_that_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = io.StringIO()
-    failures = Failures(NoOpMeterProvider())
-    printer = ConsoleTraces(out, Watch("console", failures), max_spans=10)
+    losses = Losses(NoOpMeterProvider())
+    printer = ConsoleTraces(out, Watch("console", losses), max_spans=10)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(printer)
     tracer = provider.get_tracer("t")
@@ -102,7 +102,7 @@ def test_unfinished_runs_are_dropped_beyond_a_bound_and_that_is_said_once(
     for span in unfinished[:10]:  # forgotten: their end prints nothing
         span.end()
     assert out.getvalue() == "Trace: pyagent.pattern.router (1.0s)\n"
-    assert failures.total == 16
+    assert losses.failures.total == 16
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "more than 10 spans in unfinished runs" in warnings[0]

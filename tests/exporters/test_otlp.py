@@ -7,17 +7,9 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.metrics.v1 import (
-    metrics_service_pb2,
-    metrics_service_pb2_grpc,
-)
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
@@ -26,13 +18,8 @@ from pyagent_exporters import Handle, Otlp, configure
 from pyagent_providers import semconv
 from pyagent_providers.telemetry import Telemetry
 
+from .backends import HttpReceiver, Kept, free_port, grpc_receiver, http_receiver
 from .spans import emit, pattern, recorded, sample
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def run(handle: Handle) -> None:
@@ -90,46 +77,14 @@ async def test_over_http_a_trace_arrives_whole_and_so_do_the_metrics() -> None:
     assert len({span.trace_id for span in spans}) == 1
 
 
-class Collector(
-    trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer
-):
-    """A grpc receiver that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.metrics: dict[str, Metric] = {}
-        self.resource: dict[str, str] = {}
-        self.headers: dict[str, str] = {}
-
-    def Export(self, request, context):  # type: ignore[no-untyped-def]
-        self.headers |= {key: str(value) for key, value in context.invocation_metadata()}
-        if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest):
-            for resource in request.resource_metrics:
-                for scope in resource.scope_metrics:
-                    self.metrics |= {metric.name: metric for metric in scope.metrics}
-            return metrics_service_pb2.ExportMetricsServiceResponse()
-        for resource in request.resource_spans:
-            self.resource |= {a.key: a.value.string_value for a in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
 @pytest.fixture
-def collector() -> Iterator[tuple[Collector, str]]:
-    kept = Collector()
-    with ThreadPoolExecutor(4) as pool:
-        server = grpc.server(pool)
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(kept, server)
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(kept, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield kept, f"http://127.0.0.1:{port}"
-        server.stop(None).wait(5)
+def collector() -> Iterator[tuple[Kept, str]]:
+    with grpc_receiver() as started:
+        yield started
 
 
 def test_over_grpc_a_trace_arrives_whole_and_so_do_the_metrics(
-    collector: tuple[Collector, str],
+    collector: tuple[Kept, str],
 ) -> None:
     kept, endpoint = collector
     to = Otlp("grpc", endpoint=endpoint, headers={"Authorization": "Bearer k3y"})
@@ -143,7 +98,7 @@ def test_over_grpc_a_trace_arrives_whole_and_so_do_the_metrics(
 
 
 def test_the_standard_variables_are_enough(
-    collector: tuple[Collector, str], monkeypatch: pytest.MonkeyPatch
+    collector: tuple[Kept, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, endpoint = collector
     for name, value in {
@@ -165,7 +120,7 @@ def test_the_standard_variables_are_enough(
 
 
 def test_a_signal_can_have_its_own_endpoint_and_protocol(
-    collector: tuple[Collector, str], monkeypatch: pytest.MonkeyPatch
+    collector: tuple[Kept, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, endpoint = collector
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
@@ -219,39 +174,14 @@ def test_closing_does_not_wait_for_an_endpoint_that_never_answers(
                 thread.join(10)
 
 
-class Receiver(ThreadingHTTPServer):
-    """An http receiver that answers each path with the status it is told to."""
-
-    def __init__(self) -> None:
-        self.status = {"/v1/traces": 200, "/v1/metrics": 200}
-        super().__init__(("127.0.0.1", 0), Answer)
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(self.server.status[self.path])
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+def receiver() -> Iterator[HttpReceiver]:
+    with http_receiver() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_failing_signal_is_said_once_and_its_recovery_once(
-    receiver: Receiver, caplog: pytest.LogCaptureFixture
+    receiver: HttpReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pyagent")
     with configure(otlp=f"http://127.0.0.1:{receiver.server_port}", set_global=False) as handle:
@@ -281,7 +211,7 @@ def test_a_failing_signal_is_said_once_and_its_recovery_once(
     assert said[3] == "OTLP: exporting spans works again; 1 batches were lost"
 
 
-def test_failures_are_counted_in_a_metric_too(receiver: Receiver) -> None:
+def test_failures_are_counted_in_a_metric_too(receiver: HttpReceiver) -> None:
     receiver.status["/v1/traces"] = 400
     to = f"http://127.0.0.1:{receiver.server_port}"
     with configure(otlp=to, prometheus=0, set_global=False) as handle:
@@ -294,7 +224,7 @@ def test_failures_are_counted_in_a_metric_too(receiver: Receiver) -> None:
 
 
 def test_an_exporter_of_the_applications_own_keeps_its_log_lines(
-    receiver: Receiver, caplog: pytest.LogCaptureFixture
+    receiver: HttpReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.status["/v1/traces"] = 400
     endpoint = f"http://127.0.0.1:{receiver.server_port}"
