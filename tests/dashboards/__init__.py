@@ -1,0 +1,1 @@
+"""Rules, alerts and dashboards against the real Prometheus, fed by real runs."""
