@@ -4,6 +4,8 @@
     python examples/demo.py --model openai/gpt-4o-mini     a provider that you have a key for
     python examples/demo.py --task "Explain why bees matter."
 
+It ends by writing `pyagent-demo-report.html`: the run as a page, with all that was said in it.
+
 Nothing is canned: the model writes the plan, the work and the answer. (The local one is a toy:
 its plan is held to a tight schema, which gives the first words of each subtask.)
 """
@@ -22,9 +24,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from local_model import LocalModel, LocalModelError
 from pyagent_exporters import configure
+from pyagent_exporters.viewer import report
 from pyagent_patterns import events
 from pyagent_patterns.base import Agent, Result
 from pyagent_patterns.errors import PyAgentError
@@ -34,6 +39,7 @@ from pyagent_providers.errors import ProviderError
 from pyagent_providers.types import JSONObject
 
 TASK = "Explain why a town should plant more trees."
+REPORT = Path("pyagent-demo-report.html")
 LOCAL = "local/smollm2-135m-instruct"
 SEED = 42
 LOCAL_PRICE = ModelPrice(input="0.10", output="0.40")
@@ -226,12 +232,30 @@ def topic_of(task: str) -> str:
 
 def _run(team: OrchestratorWorkers, model: Model, task: str, say: Screen) -> None:
     say.line(f"\n{say.bold('Task')}  {task}\n")
+    # Whoever runs the demo wants to see what was said in it; a choice of theirs stays.
+    os.environ.setdefault("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
     trace = io.StringIO()
-    with configure(console=trace, service_name="pyagent-demo"):
-        result = asyncio.run(team.run(task, on_event=lambda event: _show(event, say)))
+    with TemporaryDirectory() as folder:
+        spans = Path(folder, "trace.jsonl")
+        with configure(console=trace, file=spans, service_name="pyagent-demo"):
+            result = asyncio.run(team.run(task, on_event=lambda event: _show(event, say)))
+        page = report.of_file(spans, result.run_id)
     _report(result, model, say)
     say.heading("Trace")
     say.line(trace.getvalue().rstrip())
+    _write(page, say)
+
+
+def _write(page: str, say: Screen) -> None:
+    """Leave the run behind as a page, if there is room for it here."""
+    say.heading("Report")
+    try:
+        REPORT.write_text(page, encoding="utf-8")
+    except OSError as error:
+        say.paragraphs(f"{REPORT} cannot be written here: {error.strerror}")
+    else:
+        say.line(f"{REPORT.resolve()}")
+        say.paragraphs("It is one file: the plan, the time, the costs, every prompt and answer.")
 
 
 def _show(event: events.Event, say: Screen) -> None:

@@ -44,7 +44,7 @@ _MOST_LABELS: Final = 1000
 class Asking:
     """A question being asked, within the policy and, where there is one, the purse of its run."""
 
-    __slots__ = ("_attempts", "_labels", "_question", "error", "reply")
+    __slots__ = ("_attempts", "_labels", "_question", "error", "reply", "value")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Asking:
         self._attempts = Attempts(question, policy, purse, watch)
         self.reply: Reply | None = None
         self.error: AgentError | None = None
+        self.value: JSONObject | None = None  # the reply as JSON
 
     async def ask(self) -> JSONObject:
         """Ask until there is an answer, or no sense in asking again: a `Reply`, as JSON.
@@ -77,7 +78,8 @@ class Asking:
         except AgentError as error:
             self.error = error
             self.reply = Reply(None, error.reason, error.kind, tuple(self._attempts.calls))
-        return self.reply.to_dict()
+        self.value = self.reply.to_dict()
+        return self.value
 
     def count(self) -> None:
         """Count what was paid in the metrics: once, when it is on record or never will be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,7 +35,7 @@ class Attribution:
 
     @property
     def input_hash(self) -> str:
-        return json.dumps(self.to_dict())
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()  # it is recorded
 
 
 NOBODY = Attribution()

@@ -44,10 +44,11 @@ from .events import Event, Observer, RunDone, RunStarted
 from .form import Form, OutputType, Unfit
 from .funding import closing_of, purse_of
 from .journal import MemoryStore, RunEnd, RunStart, Store
-from .log import log_event, logger
+from .log import log_end, log_event, logger
 from .people import GATES, AskHuman, Gate, Human, ask_at_terminal, at_terminal
 from .policy import OnError, Policy
 from .record import RunRecord
+from .redacted import opened
 from .result import Outcome, Result
 from .retry import RetryPolicy
 from .run import Inner, RunContext
@@ -371,10 +372,12 @@ class Pattern(ABC):
             except BaseException as error:
                 partly = record.result(None)
                 span.finished(partly)
+                log_end(partly, span.ended_as(error), error)
                 with suppress(AttributeError):  # an exception type with slots
                     error.result = partly  # pyright: ignore[reportAttributeAccessIssue]
                 raise
             span.finished(result)
+            log_end(result, result.status)
             return result
 
     def _who_is_asked(self, durable: str | PathLike[str] | Store | None) -> Human | None:
@@ -423,14 +426,15 @@ class Pattern(ABC):
         run: Callable[..., Run],
     ) -> Result:
         """Execute the pattern on a journal, and tell that how it ended."""
-        journal = await store.open(
+        journal, task = await opened(
+            store,
             RunStart(
                 run_id=record.run_id,
                 pattern=self.kind,
                 task=task,
                 team=self,
                 traceparent=span.traceparent,
-            )
+            ),
         )
         record.goes_on(journal.execution)
         if journal.first_traceparent is not None:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from pyagent_providers.base import Usage
 from pyagent_providers.hostile import shown
+from pyagent_providers.redaction import redacted
 
 from . import ledger
 from .ledger import CallRecord
@@ -228,4 +229,4 @@ def _share(calls: Sequence[CallRecord], total: Decimal) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(shown(text))
+    return escape(redacted(shown(text)))

@@ -1,20 +1,30 @@
 """The run in standard `logging`, on the logger `pyagent`.
 
-INFO: one record per step, its facts also as attributes of the record for structured handlers
-(`run_id`, `step`, `worker`, `input_tokens`, `output_tokens`, `latency_seconds`, `success`, ...).
+INFO: a record per step, and one when the run ends, their facts also as attributes of the record
+for structured handlers (`run_id`, `step`, `worker`, `path`, `cost_usd`, `success`, ...), with the
+`trace_id` and `span_id` of the run's span where something traces.
 DEBUG: the plan as a numbered list, and each worker's input and output, the application's own data.
+Secrets are in neither.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+
+from opentelemetry import trace
 
 from pyagent_providers.hostile import shown
+from pyagent_providers.redaction import Filter
+from pyagent_providers.telemetry import error_type
 
 from . import ledger
 from .events import Event, PlanAccepted, PlanRejected, StepEnded, StepStarted
+from .ledger import CallRecord
+from .result import Result
 
 logger = logging.getLogger("pyagent")
+logger.addFilter(Filter())  # what is logged here may quote anybody
 
 
 def log_event(event: Event) -> None:
@@ -28,6 +38,35 @@ def log_event(event: Event) -> None:
             pass
     if logger.isEnabledFor(logging.DEBUG):
         _log_content(event)
+
+
+def log_end(result: Result, status: str, error: BaseException | None = None) -> None:
+    """Write how a run ended: as `status` says, with what it shows and what failed, if anything.
+
+    To be called where the run's span is the current one.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    facts: dict[str, object] = {
+        "run_id": result.run_id,
+        "pattern": result.pattern,
+        "status": status,
+        "calls": len(result.calls),
+        **_figures(result.calls),
+        "duration_seconds": result.duration_seconds,
+        **_span(),
+    }
+    if error is not None and status == "failed":
+        facts["error"] = error_type(error)
+    logger.info(
+        "run %s %s: %s, %d calls, %s",
+        result.run_id,
+        result.pattern,
+        status if "error" not in facts else f"{status} ({facts['error']})",
+        len(result.calls),
+        _in_words(result.calls, result.duration_seconds),
+        extra=facts,
+    )
 
 
 def _log_content(event: Event) -> None:
@@ -49,36 +88,60 @@ def _log_content(event: Event) -> None:
 
 
 def _log_step(event: StepEnded) -> None:
-    usage = ledger.total_usage(event.calls)
-    cost = ledger.total_cost(event.calls)
-    unpriced = ledger.unpriced(event.calls)
     facts: dict[str, object] = {
         "run_id": event.run_id,
         "step": event.step,
         "phase": event.phase,
         "worker": event.agent,
+        "path": event.path,
         "model": event.model,
         "task_id": event.task_id,
         "attempts": len(event.calls),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_usd": str(cost),
-        "unpriced_calls": unpriced,
+        **_figures(event.calls),
         "latency_seconds": event.seconds,
         "success": event.error is None,
         "replayed": event.replayed,
+        **_span(),
     }
     logger.info(
-        "run %s step %d %s %s: %s, %d+%d tokens, %.2fs, $%.6f%s",
+        "run %s step %d %s %s: %s, %s",
         event.run_id,
         event.step,
         event.phase,
         event.agent,
-        "ok" if event.error is None else f"failed ({shown(event.error).splitlines()[0]})",
-        usage.input_tokens,
-        usage.output_tokens,
-        event.seconds,
-        cost,
-        f" + {unpriced} unpriced" if unpriced else "",
+        "ok" if event.error is None else f"failed ({_first_line(event.error)})",
+        _in_words(event.calls, event.seconds),
         extra=facts,
     )
+
+
+def _first_line(text: str) -> str:
+    return shown(text).partition("\n")[0]
+
+
+def _figures(calls: Sequence[CallRecord]) -> dict[str, object]:
+    usage = ledger.total_usage(calls)
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": str(ledger.total_cost(calls)),
+        "unpriced_calls": ledger.unpriced(calls),
+    }
+
+
+def _in_words(calls: Sequence[CallRecord], seconds: float) -> str:
+    usage, unpriced = ledger.total_usage(calls), ledger.unpriced(calls)
+    tokens = f"{usage.input_tokens}+{usage.output_tokens} tokens"
+    cost = f"${ledger.total_cost(calls):.6f}" + (f" + {unpriced} unpriced" if unpriced else "")
+    return f"{tokens}, {seconds:.2f}s, {cost}"
+
+
+def _span() -> dict[str, object]:
+    """Where the record belongs in a trace, if something traces."""
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {
+        "trace_id": trace.format_trace_id(span.trace_id),
+        "span_id": trace.format_span_id(span.span_id),
+    }

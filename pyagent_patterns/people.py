@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
 from pyagent_providers.hostile import shown
+from pyagent_providers.redaction import redacted
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .tools import check_tool_name
@@ -94,7 +95,7 @@ class Decision:
                 return cls(approved=approved, reason=reason, value=told.get("value"))
         raise ValueError(
             f'a decision about {_A[kind]} is true, false{_OR[kind]} or {{"approved": bool, '
-            f'"reason"?: str, "value"?: ...}}; got {value!r:.200}'
+            f'"reason"?: str, "value"?: ...}}; got {redacted(repr(cast(object, value))):.200}'
         )
 
 

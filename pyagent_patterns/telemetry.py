@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from pyagent_providers import content, semconv
+from pyagent_providers.redaction import redacted, redacted_attributes
 from pyagent_providers.semconv import Phase
 from pyagent_providers.telemetry import (
     Attributes,
@@ -49,7 +50,7 @@ class _ActiveSpan:
     def __init__(self, name: str, attributes: Attributes) -> None:
         self.telemetry = current()
         self.span: Span = self.telemetry.tracer.start_span(
-            name, kind=SpanKind.INTERNAL, attributes=attributes
+            redacted(name), kind=SpanKind.INTERNAL, attributes=redacted_attributes(attributes)
         )
 
     def __enter__(self) -> Self:
@@ -123,12 +124,17 @@ class PatternSpan(_ActiveSpan):
 
     def planned(self, assignments: Sequence[Assignment]) -> None:
         if self.span.is_recording():
-            self.span.set_attribute(semconv.PLAN_TASKS, [a.id for a in assignments])
-            self.span.set_attribute(semconv.PLAN_WORKERS, [a.worker for a in assignments])
+            plan: Attributes = {
+                semconv.PLAN_TASKS: [a.id for a in assignments],
+                semconv.PLAN_WORKERS: [a.worker for a in assignments],
+                semconv.PLAN_DEPENDS_ON: [", ".join(a.depends_on) for a in assignments],
+            }
+            self.span.set_attributes(redacted_attributes(plan))
 
     def plan_rejected(self, faults: Sequence[str]) -> None:
         if self.span.is_recording():
-            self.span.add_event(semconv.PLAN_REJECTED_EVENT, {semconv.PLAN_FAULTS: list(faults)})
+            wrong = redacted_attributes({semconv.PLAN_FAULTS: tuple(faults)})
+            self.span.add_event(semconv.PLAN_REJECTED_EVENT, wrong)
 
     def finished(self, result: Result) -> None:
         """Write the run's totals; also those of a run that failed."""
@@ -136,16 +142,18 @@ class PatternSpan(_ActiveSpan):
         if not self.span.is_recording():
             return
         self.span.set_attributes(_totals(result.calls))
-        self.span.set_attribute(semconv.WORKERS_USED, result.metadata["workers_used"])
+        used = [redacted(worker) for worker in result.metadata["workers_used"]]
+        self.span.set_attribute(semconv.WORKERS_USED, used)
 
     def _ended(self, seconds: float, error: BaseException | None) -> None:
         attributes: Attributes = {semconv.WORKFLOW_NAME: self._name}
         if error is not None:
             attributes[semconv.ERROR_TYPE] = error_type(error)
         self.telemetry.workflow_duration.record(seconds, attributes)
-        self.span.set_attribute(semconv.STATUS, self._ended_as(error))
+        self.span.set_attribute(semconv.STATUS, self.ended_as(error))
 
-    def _ended_as(self, error: BaseException | None) -> str:
+    def ended_as(self, error: BaseException | None) -> str:
+        """The run's status, given what ended it."""
         match error:
             case None:
                 return self._status or "completed"
@@ -179,7 +187,7 @@ class RunSpan(PatternSpan):
         )
         for attribute, name in names:
             if name is not None:
-                self.span.set_attribute(attribute, name)
+                self.span.set_attribute(attribute, redacted(name))
 
     def limited_to(self, spent: Callable[[], Sequence[Spent]]) -> None:
         """Say at its end how far its budgets were used; `spent` tells."""
@@ -189,7 +197,7 @@ class RunSpan(PatternSpan):
         super()._ended(seconds, error)
         telemetry, labels = self.telemetry, self._labels
         telemetry.runs_active.add(-1, labels)
-        ended = {**labels, semconv.STATUS: self._ended_as(error)}
+        ended = {**labels, semconv.STATUS: self.ended_as(error)}
         if self._tenant is not None:
             ended[semconv.TENANT] = self._tenant
         telemetry.runs.add(1, ended)
@@ -291,7 +299,8 @@ class AgentSpan(_ActiveSpan):
     def compressed(self, names: Sequence[str]) -> None:
         """Of a longer exchange, these results are there in summary from now on, too."""
         if names:
-            self._compressed += tuple(name for name in names if name not in self._compressed)
+            clean = map(redacted, names)
+            self._compressed += tuple(name for name in clean if name not in self._compressed)
             self.span.set_attribute(semconv.CONTEXT_COMPRESSED, self._compressed)
 
     def failed(self, error: BaseException) -> None:

@@ -24,7 +24,8 @@ from .errors import (
 )
 from .pricing import ModelPrice
 from .reading import arguments, arr, count, obj, text
-from .secret import settings_of
+from .redaction import hold
+from .secret import hold_keys, settings_of
 from .types import (
     Completion,
     FinishReason,
@@ -86,6 +87,7 @@ class AnthropicLLM(LLM):
         self._max_tokens = max_tokens
         self._own_client = client
         self._api_key = api_key
+        hold_keys(self, self._base_url, api_key, client=client)
         self._timeout = timeout
 
     def check(self) -> None:
@@ -124,14 +126,14 @@ class AnthropicLLM(LLM):
 
     async def _endpoint(self) -> tuple[AsyncAnthropic, ErrorMapper]:
         if (own := self._own_client) is not None:
-            return own, ErrorMapper(self.provider, self.model, own.api_key or own.auth_token)
+            return own, ErrorMapper(self.provider, self.model)
         key, token = self._credentials()
         client = await shared_client(
             (AnthropicLLM, self._base_url, key, token, self._timeout),
             lambda: self._new_client(key, token),
             lambda client: client.close(),
         )
-        return client, ErrorMapper(self.provider, self.model, key or token)
+        return client, ErrorMapper(self.provider, self.model)
 
     def _new_client(self, key: str | None, token: str | None) -> AsyncAnthropic:
         anthropic = self._load_sdk("anthropic")
@@ -152,8 +154,10 @@ class AnthropicLLM(LLM):
     def _credentials(self) -> tuple[str | None, str | None]:
         """The API key, or else the token. Never both: the SDK refuses that."""
         if key := self._api_key or os.environ.get("ANTHROPIC_API_KEY"):
+            hold(self, key)
             return key, None
         if token := os.environ.get("ANTHROPIC_AUTH_TOKEN"):
+            hold(self, token)
             return None, token
         raise MissingAPIKeyError(
             "no API key: set ANTHROPIC_API_KEY, or pass api_key= or a client=",

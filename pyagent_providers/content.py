@@ -2,7 +2,8 @@
 
 `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` = SPAN_ONLY | EVENT_ONLY | SPAN_AND_EVENT.
 On a span the content is JSON text. An event is a log record of OpenTelemetry's Logs API, so that
-content can be kept apart from traces; it goes nowhere unless the application exports logs.
+content can be kept apart from traces; it goes nowhere unless the application exports logs. What
+is a secret is taken out of both (see `redaction`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from opentelemetry.context import Context
 
 from . import semconv
+from .redaction import redacted
 from .types import Completion, Message, Request
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def _turn(message: Message) -> dict[str, object]:
         parts.append(
             {
                 "type": "tool_call_response",
-                "id": message.tool_call_id,
+                "id": message.tool_call_id and redacted(message.tool_call_id),
                 "response": _part(message.content),
             }
         )
@@ -105,8 +107,8 @@ def _turn(message: Message) -> dict[str, object]:
         parts.append(
             {
                 "type": "tool_call",
-                "id": call.id,
-                "name": call.name,
+                "id": redacted(call.id),
+                "name": redacted(call.name),
                 "arguments": _part(call.arguments),
             }
         )
@@ -114,5 +116,8 @@ def _turn(message: Message) -> dict[str, object]:
 
 
 def _part(text: str) -> str:
-    """Cut to the limit; without half characters, which exporters cannot encode."""
-    return text[:PART_LIMIT].encode(errors="replace").decode()
+    """Without secrets, and cut to the limit only then: half of one is not recognised.
+
+    Without half characters, too, which exporters cannot encode.
+    """
+    return redacted(text)[:PART_LIMIT].encode(errors="replace").decode()

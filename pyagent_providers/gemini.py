@@ -40,7 +40,8 @@ from .errors import (
 )
 from .pricing import ModelPrice
 from .reading import arguments, arr, count, obj, text
-from .secret import settings_of
+from .redaction import hold
+from .secret import hold_keys, settings_of
 from .types import Completion, FinishReason, Message, Request, ToolCall, ToolSpec, Usage
 from .wire_errors import ErrorMapper, translated
 
@@ -90,6 +91,7 @@ class GeminiLLM(LLM):
         )
         self._own_client = client
         self._api_key = api_key
+        hold_keys(self, self._base_url, api_key, client=client)
         self._timeout = timeout
 
     def check(self) -> None:
@@ -152,7 +154,7 @@ class GeminiLLM(LLM):
             lambda: self._new_endpoint(key),
             _Endpoint.close,
         )
-        return endpoint.client, ErrorMapper(self.provider, self.model, key)
+        return endpoint.client, ErrorMapper(self.provider, self.model)
 
     def _new_endpoint(self, key: str) -> _Endpoint:
         genai = self._load_sdk("google.genai")
@@ -185,6 +187,7 @@ class GeminiLLM(LLM):
             os.environ.get("GEMINI_API_KEY"),
         ):
             if key:
+                hold(self, key)
                 return key
         raise MissingAPIKeyError(
             "no API key: set GOOGLE_API_KEY or GEMINI_API_KEY, or pass api_key= or a client=",

@@ -32,7 +32,8 @@ from .errors import (
 from .openai_chat import ChatAPI, begun
 from .pricing import ModelPrice
 from .reading import obj
-from .secret import settings_of
+from .redaction import hold
+from .secret import hold_keys, settings_of
 from .types import Completion, Cost, Request, Usage
 from .wire_errors import ErrorMapper, translated, unreached
 
@@ -110,6 +111,7 @@ class LiteLLM(LLM):
         self.settings = settings_of(
             "LITELLM", client=client, base_url=base_url, api_key=api_key, timeout=timeout
         )
+        hold_keys(self, base_url, api_key, client=client)
         self._chat = ChatAPI(model, "json_schema", is_openai=False)
         self._options: dict[str, object] = {
             "base_url": base_url,
@@ -120,7 +122,7 @@ class LiteLLM(LLM):
         }
         if client is not None:
             self._options["client"] = client
-        self._errors = ErrorMapper(self.provider, model, api_key)
+        self._errors = ErrorMapper(self.provider, model)
 
     @property
     def account(self) -> Hashable:
@@ -132,6 +134,7 @@ class LiteLLM(LLM):
     def check(self) -> None:
         self._sdk()
         variables = _KEY_VARIABLES.get(self.provider, ())
+        hold(self, *map(os.environ.get, variables))
         given = self._options["api_key"] or "client" in self._options
         if variables and not given and not any(os.environ.get(name) for name in variables):
             raise MissingAPIKeyError(

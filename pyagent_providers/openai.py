@@ -17,7 +17,8 @@ from .openai_chat import ChatAPI, StructuredOutput
 from .openai_responses import ResponsesAPI
 from .pricing import ModelPrice
 from .reading import dollars, obj
-from .secret import settings_of
+from .redaction import hold
+from .secret import hold_keys, settings_of
 from .types import Completion, Request
 from .wire_errors import ErrorMapper, translated
 
@@ -94,6 +95,7 @@ class OpenAILLM(LLM):
             model, provider=provider or _provider_of(host), price=price, address=host, port=port
         )
         self._api_key = api_key
+        hold_keys(self, self._base_url, api_key, client=client)
         self._timeout = timeout
         self._is_local = _is_loopback(host)
         self._api = _api(api, model, structured_output, host)
@@ -143,14 +145,14 @@ class OpenAILLM(LLM):
 
     async def _endpoint(self) -> tuple[_Endpoint, ErrorMapper]:
         if self._own is not None:
-            return self._own, ErrorMapper(self.provider, self.model, self._own.client.api_key)
+            return self._own, ErrorMapper(self.provider, self.model)
         key = self._key()
         endpoint = await shared_client(
             (OpenAILLM, self._base_url, key, self._timeout),
             lambda: self._new_endpoint(key),
             lambda endpoint: endpoint.client.close(),
         )
-        return endpoint, ErrorMapper(self.provider, self.model, key)
+        return endpoint, ErrorMapper(self.provider, self.model)
 
     def _new_endpoint(self, key: str) -> _Endpoint:
         openai = self._load_sdk()
@@ -170,6 +172,7 @@ class OpenAILLM(LLM):
     def _key(self) -> str:
         key = self._api_key or os.environ.get("OPENAI_API_KEY")
         if key:
+            hold(self, key)
             return key
         if self._is_local:
             return _PLACEHOLDER_KEY

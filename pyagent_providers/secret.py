@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
+from .redaction import hold
 from .types import JSONObject, JSONValue
 
 
@@ -39,6 +42,17 @@ def written_url(url: str, otherwise: str) -> str:
     parts = urlsplit(url)
     secret = parts.username or parts.password or parts.query
     return f"${{{otherwise}}}" if secret else url
+
+
+def hold_keys(adapter: object, base_url: str | None, *keys: str | None, client: object) -> None:
+    """Have redacted whatever lets the adapter in, as long as it lives."""
+    url = urlsplit(base_url or "")
+    in_query = (value for name, value in parse_qsl(url.query) if _NAMES_A_KEY.search(name))
+    of_client = (getattr(client, name, None) for name in ("api_key", "auth_token"))
+    hold(adapter, *keys, url.password, *in_query, *of_client)
+
+
+_NAMES_A_KEY: Final = re.compile("key|token|sig|secret|auth|password", re.IGNORECASE)
 
 
 def settings_of(

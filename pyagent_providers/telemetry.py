@@ -23,6 +23,7 @@ from opentelemetry.util.types import AttributeValue
 
 from . import content, semconv
 from .instrumentation import reported_here
+from .redaction import redacted, redacted_attributes
 from .types import Completion, Request, Sampling
 from .version import __version__
 
@@ -173,13 +174,13 @@ def error_type(error: BaseException) -> str:
 def mark_failed(span: Span, error: BaseException, *, record: bool) -> None:
     """Set the span's status from an error; `record` adds the exception event.
 
-    An exception is recorded once, on the innermost span, by the first line of its message: what
-    a model said, such as an invalid plan, comes below that. Its stack trace is left out: the text
-    of a cause is the provider SDK's own and may hold what must not leave the process.
+    An exception is recorded once, on the innermost span, by the first line of its message, without
+    secrets: what a model said, such as an invalid plan, comes below that. Its stack trace is left
+    out: the text of a cause is the provider SDK's own and may hold what must not leave the process.
     """
     kind = error_type(error)
     span.set_attribute(semconv.ERROR_TYPE, kind)
-    message = str(error).partition("\n")[0][:_MESSAGE_LIMIT]
+    message = redacted(str(error)).partition("\n")[0][:_MESSAGE_LIMIT]
     span.set_status(Status(StatusCode.ERROR, message or kind))
     if record:
         span.add_event("exception", {"exception.type": kind, "exception.message": message})
@@ -201,7 +202,7 @@ class ModelIdentity:
     def __init__(
         self, provider: str, model: str, address: str | None = None, port: int | None = None
     ) -> None:
-        self.span_name = f"chat {model}"
+        self.span_name = f"chat {redacted(model)}"
         self._static: Attributes = {
             semconv.OPERATION_NAME: "chat",
             semconv.PROVIDER_NAME: provider,
@@ -221,7 +222,8 @@ class ModelIdentity:
         if known is None:
             if len(self._at_start) >= _CACHE_LIMIT:
                 self._at_start.clear()
-            known = self._at_start[key] = self._static | _request_attributes(*key)
+            its = self._static | _request_attributes(*key)
+            known = self._at_start[key] = redacted_attributes(its)
         return known
 
     def for_metrics(self, response_model: str | None, error: str | None) -> _MetricLabels:
@@ -239,6 +241,7 @@ class ModelIdentity:
             call[semconv.RESPONSE_MODEL] = response_model
         if error:
             call[semconv.ERROR_TYPE] = error
+        call = redacted_attributes(call)
         return _MetricLabels(
             call, call | {semconv.TOKEN_TYPE: "input"}, call | {semconv.TOKEN_TYPE: "output"}
         )
@@ -325,7 +328,7 @@ class Inference:
 
     def _describe(self, completion: Completion | None, *, failed: bool) -> None:
         """Write what came back on the span; usage first, for a full span drops the oldest."""
-        facts = {} if completion is None else _response_attributes(completion)
+        facts = {} if completion is None else redacted_attributes(_response_attributes(completion))
         if self._first_chunk is not None:
             facts[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk
         if facts:

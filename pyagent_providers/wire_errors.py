@@ -25,10 +25,10 @@ from .errors import (
     ServerError,
     UnreachableError,
 )
+from .redaction import redacted
 from .types import Completion
 
 _MESSAGE_LIMIT: Final = 300
-_SHORTEST_SECRET: Final = 8  # a placeholder such as "none" is a word, and no secret
 
 _BY_STATUS: Final[Mapping[int, type[ProviderError]]] = {
     401: AuthenticationError,
@@ -93,11 +93,10 @@ class AnswerTooLong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ErrorMapper:
-    """Makes this SDK's errors for one model. `secret` is masked in every message."""
+    """Makes this SDK's errors for one model; secrets are taken out of every message."""
 
     provider: str
     model: str
-    secret: str | None = None
 
     def from_status(
         self, status: int, body: object, headers: Mapping[str, str] | None = None
@@ -164,10 +163,8 @@ class ErrorMapper:
         retry_after: float | None = None,
         completion: Completion | None = None,
     ) -> ProviderError:
-        if self.secret and len(self.secret) >= _SHORTEST_SECRET:
-            message = message.replace(self.secret, "***")
         return kind(
-            _shortened(message),
+            _shortened(redacted(message)),
             provider=self.provider,
             model=self.model,
             status=status,

@@ -22,6 +22,8 @@ SOURCES = {
 SDKS = {"openai", "anthropic", "google", "litellm", "genai_prices"}
 TRANSPORTS = {"httpx", "httpx2", "aiohttp"}
 CORE = {"opentelemetry", "pydantic", "pydantic_core"}
+# What exporters may know of the providers: names, what is safe to show, what metrics may tell.
+SHOWING = {"semconv", "hostile", "redaction", "telemetry", "version"}
 # Each is an extra, and stands in one place.
 EXTRAS = {
     "pyagent_patterns.cli": {"typer", "rich", "click"},
@@ -96,8 +98,15 @@ def test_the_patterns_do_not_know_the_exporters_nor_any_provider_sdk() -> None:
 def test_the_exporters_know_of_ours_only_the_names_and_what_is_safe_to_show() -> None:
     for name, targets in of("pyagent_exporters").items():
         ours = {t for t in targets if t.startswith(("pyagent_patterns", "pyagent_providers"))}
-        allowed = {f"pyagent_providers.{part}" for part in ("semconv", "hostile", "redaction", "telemetry")}
+        allowed = {f"pyagent_providers.{part}" for part in SHOWING}
         assert ours <= allowed, (name, ours)
+
+
+def test_only_the_viewer_needs_a_web_framework() -> None:
+    for name, targets in of("pyagent_exporters").items():
+        roots = {target.split(".")[0] for target in targets}
+        if not name.startswith("pyagent_exporters.viewer"):
+            assert not roots & {"starlette", "uvicorn", "jinja2", "markupsafe"}, name
 
 
 def test_the_libraries_use_the_opentelemetry_api_only() -> None:

@@ -24,6 +24,6 @@ def needs(extra: Extra) -> Generator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError(
-            f"the {extra} exporter needs a package that is not installed or is too old ({error}); "
+            f"a package that this needs is not installed, or too old ({error}); "
             f'run: pip install "pyagent-sdk[{extra}]"'
         ) from error

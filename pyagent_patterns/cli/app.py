@@ -12,7 +12,7 @@ from pyagent_patterns.durable import RunView
 from pyagent_patterns.journal import FINISHED, Status
 from pyagent_providers import LLM
 
-from . import arguments, cluster, deciding, definitions, pages, prices, records, running
+from . import arguments, cluster, deciding, definitions, pages, prices, records, running, viewing
 from .arguments import ProviderLimit
 from .going_on import FAILED, carry_out, go_on, go_on_with_all, say_end, send, team_of
 from .options import Db, JournalDb, Json, NoResume, Run, Team, Url
@@ -37,6 +37,8 @@ for command in (
     deciding.reject,
     deciding.answer,
     prices.models,
+    viewing.ui,
+    viewing.report,
 ):
     app.command()(command)
 

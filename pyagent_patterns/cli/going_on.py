@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import typer
@@ -23,6 +24,7 @@ from pyagent_providers.types import JSONValue
 from . import arguments
 from .screen import Screen
 from .stores import Place, Store
+from .telemetry import seen
 from .words import counted, names, short, total
 
 FAILED: Final = 1
@@ -39,13 +41,17 @@ _STATUS: Final[Mapping[Ending, int]] = {
 }
 
 
-def carry_out(screen: Screen, work: Coroutine[object, object, T]) -> T:
+def carry_out(
+    screen: Screen, work: Coroutine[object, object, T], *, trace: Path | None = None
+) -> T:
     """The work's value. What is wrong with a run is told in its own words, without a traceback.
 
-    Raises typer.Exit, with the exit status.
+    What runs do is sent to the file `trace`, and where OpenTelemetry's variables say. Raises
+    typer.Exit, with the exit status.
     """
     try:
-        return asyncio.run(work)
+        with seen(screen, trace):
+            return asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(STOPPED) from None
     except (PyAgentError, ProviderError, LookupError) as error:

@@ -61,6 +61,10 @@ def run(
     user: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which user, in its trace.")
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Add its trace to this file, for `pyagent ui`."),
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="The answer as it comes.")] = False,
     as_json: Annotated[
         bool,
@@ -112,7 +116,7 @@ def run(
         if not quiet:
             account(screen, result)
 
-    carry_out(screen, work())
+    carry_out(screen, work(), trace=trace)
 
 
 async def _tell(screen: Screen, team: Pattern, task: str, how: How) -> None:

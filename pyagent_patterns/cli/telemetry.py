@@ -13,11 +13,10 @@ from .screen import Screen
 
 
 @contextmanager
-def seen(screen: Screen, trace: Path | None = None) -> Generator[None]:
-    """Send what runs do, within the block, to the file `trace` and where the environment says.
+def seen(screen: Screen, trace: Path | None) -> Generator[None]:
+    """Send what runs do within the block to the file `trace`, and where the environment says.
 
-    Raises typer.BadParameter for a file that cannot be written. What else is amiss is said, and
-    the command goes on without.
+    What cannot be set up is said, and the runs go on unseen.
     """
     if trace is None and read_otlp(None) is None:
         yield
@@ -27,7 +26,7 @@ def seen(screen: Screen, trace: Path | None = None) -> Generator[None]:
     try:
         handle = configure(file=trace)
     except ExporterError as error:
-        screen.error(f"nothing is sent: {error}")
+        screen.note(f"runs are not traced: {error}", "yellow")
         yield
         return
     with handle:

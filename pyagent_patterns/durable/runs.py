@@ -22,6 +22,7 @@ from pyagent_patterns.question import Reply
 from pyagent_patterns.result import Result
 from pyagent_patterns.session import Session
 from pyagent_providers.base import LLMLike, as_llm
+from pyagent_providers.redaction import redacted_json
 from pyagent_providers.types import JSONObject, JSONValue
 
 from . import teams
@@ -210,7 +211,7 @@ class Runs:
         it, or `resume` and `resume_all` do, anywhere. Raises UnknownRunError, and JournalError for
         a run that has ended.
         """
-        stored = self._values.put(f"signal {name!r}", {"value": value})
+        stored = self._values.put(f"signal {name!r}", {"value": redacted_json(value)})
 
         def send(db: sqlite3.Connection) -> None:
             status = self._reader.status(db, run_id)

@@ -10,13 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 from pyagent_patterns.session import Summary, Turn
+from pyagent_providers.redaction import redacted
 
 
 class FileSession:
     """The conversation `session_id` in a file that can hold many. A `Session`.
 
-    The file has what users and models wrote, and is readable by its owner alone (mode 0600).
-    Several processes may use it at once. Raises sqlite3.Error when it cannot be read or written.
+    The file has what users and models wrote, without secrets, and is readable by its owner alone
+    (mode 0600). Several processes may use it at once. Raises sqlite3.Error when it cannot be read
+    or written.
     """
 
     def __init__(self, path: str | os.PathLike[str], session_id: str) -> None:
@@ -84,5 +86,5 @@ _WAIT = 30.0  # seconds for another process to finish writing
 
 
 def _storable(text: str) -> str:
-    """Without half characters, which UTF-8 has no bytes for."""
-    return text.encode(errors="replace").decode()
+    """Without secrets, and without half characters, which UTF-8 has no bytes for."""
+    return redacted(text).encode(errors="replace").decode()

@@ -34,6 +34,7 @@ from pyagent_patterns.errors import (
     UnknownRunError,
 )
 from pyagent_patterns.people import Wanted
+from pyagent_providers.redaction import redacted, redacted_json
 from pyagent_providers.types import JSONObject, JSONValue
 
 try:
@@ -152,7 +153,7 @@ class TemporalCluster:
         if not all(team.rpartition(":")):
             raise ValueError(f"a team is named as package.module:object; got {team!r}")
         run_id = run_id or uuid.uuid4().hex
-        run = Run(run_id, team, text("the task", task), self._queue, self._lease)
+        run = Run(run_id, team, text("the task", redacted(task)), self._queue, self._lease)
         given = hashlib.sha256(f"{team}\0{run.task}".encode()).hexdigest()
         its = self._handle(run_id)
         with recording(f"run {run_id!r}"):
@@ -193,7 +194,7 @@ class TemporalCluster:
         A run that is suspended for it goes on at once, on any worker. Raises UnknownRunError, and
         JournalError for a run that has ended.
         """
-        sent = Signal(name, text(f"signal {name!r}", value))
+        sent = Signal(name, text(f"signal {name!r}", redacted_json(value)))
         async with self._known(run_id) as its:
             await its.signal(RunWorkflow.send, sent)
 

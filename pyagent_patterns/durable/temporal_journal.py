@@ -31,7 +31,9 @@ from pyagent_patterns.asking import Asking, labels_of
 from pyagent_patterns.errors import InputChanged, JournalError, RunSuspended
 from pyagent_patterns.journal import Call, Called, Earlier, RunEnd, RunStart, Suspend, Work
 from pyagent_patterns.question import Question
+from pyagent_patterns.redacted import redacted_reply
 from pyagent_providers.hostile import shown
+from pyagent_providers.redaction import redacted
 from pyagent_providers.types import JSONValue
 
 from . import teams
@@ -72,7 +74,7 @@ class Activities:
                     await team.run(json.loads(run.task), run_id=run.run_id, durable=journal)
                 return journal.driven()
             except Exception as error:
-                raise _failure(error) from error
+                raise _failure(error) from None  # Temporal would keep what a cause says
 
     @activity.defn(name=ASK)
     async def ask(self, asked: Asked) -> None:
@@ -91,14 +93,14 @@ class Activities:
             what = f"the answer of {question.agent.name!r}"
             try:
                 async with _heartbeat(asked.lease):
-                    value = text(what, await asking.ask())
+                    value = text(what, redacted_reply(await asking.ask()))
                 await self._still_ours()  # no heartbeat of the SDK's may come after the answer
                 with recording(what):
                     await self._attempt().complete(Answer(value, activity.info().attempt))
             finally:
                 asking.count()
         except Exception as error:
-            raise _failure(error) from error
+            raise _failure(error) from None
         finally:
             otel_context.detach(token)
         activity.raise_complete_async()
@@ -325,7 +327,7 @@ def _failure(error: Exception) -> ApplicationError:
         and cause.status != RPCStatusCode.INVALID_ARGUMENT
     )
     return ApplicationError(
-        shown(str(error)),
+        redacted(shown(str(error))),
         *([error.key] if isinstance(error, InputChanged) else []),
         type=type(error).__name__,
         non_retryable=not out_of_reach,

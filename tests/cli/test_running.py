@@ -203,3 +203,21 @@ def test_whom_a_run_is_for_is_kept_with_it() -> None:
     kept = json.loads(pyagent("show", "", "--json", "--db", "runs.db").stdout)
     (whom,) = (call for call in kept["calls"] if call["activity"] == "attribution")
     assert whom["value"] == {"tenant": "acme", "user": "u-42", "conversation": None}
+
+
+def test_a_runs_trace_is_added_to_a_file() -> None:
+    for _ in range(2):
+        how = ("--trace", "trace.jsonl", "--quiet")
+        status, _, said = pyagent_process("run", "newsroom.py:team", "Why?", *how)
+        assert (status, said) == (0, "")
+    report = pyagent("report", "", "--db", "trace.jsonl", "-o", "run.html")
+    assert report.exit_code == 1, "two runs, and neither is named"
+    assert "several runs in" in report.stderr
+
+
+def test_a_trace_that_cannot_be_written_is_said_and_the_run_goes_on() -> None:
+    how = ("--trace", "nowhere/trace.jsonl", "--quiet")
+    status, answer, said = pyagent_process("run", "newsroom.py:team", "Why?", *how)
+    assert status == 0
+    assert answer
+    assert "nowhere/trace.jsonl" in said

@@ -27,6 +27,11 @@ def demo() -> ModuleType:
     return importlib.import_module("demo")
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the demo leaves a report behind
+
+
 def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The demo as a user starts it, with no key but those given."""
     environment = {name: value for name, value in os.environ.items() if name not in KEYS}
@@ -55,6 +60,39 @@ def test_it_runs_on_a_provider_that_the_user_names(wire: WireServer) -> None:
     assert "cost          $0.001260" in done.stdout
     assert "id-mayor mayor: do what a mayor does (after id-scientist, id-teacher)" in done.stdout
     assert "Trace: pyagent.pattern.orchestrator_workers" in done.stdout
+
+
+def test_it_leaves_a_report_of_the_run_behind_with_all_that_was_said(
+    wire: WireServer, tmp_path: Path
+) -> None:
+    wire.respond(team_responder({"mayor": ["scientist", "teacher"]}))
+    done = run_demo(
+        "--model",
+        "openai/gpt-4o-mini",
+        OPENAI_API_KEY="sk-demo",
+        OPENAI_BASE_URL=f"{wire.url}/v1",
+    )
+    file = tmp_path / "pyagent-demo-report.html"
+    assert f"\nReport\n{file}\n" in done.stdout
+    page = file.read_text(encoding="utf-8")
+    assert "$0.001260" in page
+    assert "do what a mayor does" in page
+    assert "Explain why a town should plant more trees." in page
+    assert "sk-demo" not in page
+    assert "<script" not in page
+
+
+def test_where_no_report_can_be_written_the_demo_says_so(wire: WireServer, tmp_path: Path) -> None:
+    wire.respond(team_responder())
+    (tmp_path / "pyagent-demo-report.html").mkdir()
+    done = run_demo(
+        "--model",
+        "openai/gpt-4o-mini",
+        OPENAI_API_KEY="sk-demo",
+        OPENAI_BASE_URL=f"{wire.url}/v1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pyagent-demo-report.html cannot be written here: Is a directory" in done.stdout
 
 
 def test_what_is_not_a_terminal_gets_plain_text(wire: WireServer) -> None:

@@ -72,6 +72,7 @@ async def test_the_pattern_span_says_what_was_planned_used_and_spent():
         "pyagent.run.id": "run-1",
         "openinference.span.kind": "CHAIN",
         "pyagent.plan.tasks": ("t1", "t2", "t3"),
+        "pyagent.plan.depends_on": ("", "", "t1, t2"),
         "pyagent.plan.workers": ("researcher", "writer", "reviewer"),
         "pyagent.usage.input_tokens": 50,
         "pyagent.usage.output_tokens": 25,

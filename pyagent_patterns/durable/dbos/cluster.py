@@ -19,6 +19,7 @@ from pyagent_patterns.errors import PyAgentError, RunCancelled, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
 from pyagent_patterns.result import Result
+from pyagent_providers.redaction import redacted, redacted_json
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .database import Address, Database, Row
@@ -113,7 +114,7 @@ class Cluster:
         if not all(team.rpartition(":")):
             raise ValueError(f"a team is named as package.module:object; got {team!r}")
         run_id = run_id or uuid.uuid4().hex
-        await self._runs.submit(run_id, team, task)
+        await self._runs.submit(run_id, team, redacted(task))
         return run_id
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> JSONObject:  # noqa: ASYNC109
@@ -139,7 +140,7 @@ class Cluster:
         A run that is suspended for it goes on at once, on any worker. Raises UnknownRunError, and
         JournalError for a run that has ended.
         """
-        await self._runs.signal(run_id, name, value)
+        await self._runs.signal(run_id, name, redacted_json(value))
 
     async def cancel(self, run_id: str) -> None:
         """End a run for good. Where it is executed, it stops within a second.

@@ -27,6 +27,7 @@ from pyagent_patterns.durable import teams
 from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.journal import Work
 from pyagent_patterns.question import Question
+from pyagent_patterns.redacted import redacted_reply
 from pyagent_providers.types import JSONObject
 
 from .database import FORMAT, Database
@@ -326,7 +327,7 @@ async def _by_data(given: JSONObject) -> JSONObject:
     carrier = {"traceparent": given["traceparent"] or ""}
     token = otel_context.attach(TraceContextTextMapPropagator().extract(carrier))
     try:
-        return await asking.ask()
+        return redacted_reply(await asking.ask())
     finally:
         asking.count()
         otel_context.detach(token)

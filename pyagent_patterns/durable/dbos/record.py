@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from dbos import DBOS, DBOSClient, Serializer, WorkflowStatus
 
+from pyagent_providers.redaction import redacted
 from pyagent_providers.types import JSONObject
 
 from .database import Address
@@ -142,7 +143,7 @@ class _JSON(Serializer):
 
     def serialize(self, data: Any) -> str:
         if isinstance(data, BaseException):
-            data = {"error": f"{type(data).__name__}: {data}"}
+            data = {"error": redacted(f"{type(data).__name__}: {data}")}
         return encode(data)
 
     def deserialize(self, serialized_data: str) -> Any:

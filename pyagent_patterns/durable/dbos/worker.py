@@ -31,6 +31,7 @@ from pyagent_patterns.errors import (
     RunSuspended,
 )
 from pyagent_patterns.journal import Journal, RunStart
+from pyagent_providers.redaction import redacted
 
 from .database import Connection, Database, DatabaseUnusable
 from .journal import ClusterJournal
@@ -290,9 +291,8 @@ class Worker:
         except Exception as error:
             known = isinstance(error, PyAgentError | LookupError)
             with suppress(JournalError):
-                await self._runs.fail(
-                    claim, str(error) if known else f"{type(error).__name__}: {error}"
-                )
+                said = str(error) if known else f"{type(error).__name__}: {error}"
+                await self._runs.fail(claim, redacted(said))
         finally:
             self._give_up(claim.run_id, claim)
 

@@ -1,0 +1,41 @@
+// Draws the figures of the costs page, whose table says the same.
+"use strict";
+(() => {
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const dollars = (usd) => "$" + (+usd.toPrecision(4)).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 9 });
+  let chart;
+
+  function draw() {
+    chart?.destroy();
+    const figure = document.querySelector("[data-chart]");
+    if (!figure) return;
+    figure.hidden = false;
+    const { kind, labels, series } = JSON.parse(document.querySelector("[data-chart-figures]").textContent);
+    const flat = kind === "bars";
+    Object.assign(Chart.defaults, { color: style("--faint"), borderColor: style("--line"), animation: false, maintainAspectRatio: false });
+    Chart.defaults.font.family = style("--sans");
+    const amounts = { stacked: true, ticks: { callback: dollars, maxTicksLimit: 7, maxRotation: 0 } };
+    const names = { stacked: true, grid: { display: false }, ticks: { autoSkip: !flat, maxRotation: 0 } };
+    chart = new Chart(figure.firstElementChild, {
+      type: "bar",
+      data: {
+        labels,
+        datasets: series.map(({ name, values }, n) => ({
+          label: name, data: values, backgroundColor: style(`--c${n}`), maxBarThickness: flat ? 22 : 56,
+        })),
+      },
+      options: {
+        indexAxis: flat ? "y" : "x",
+        scales: flat ? { x: amounts, y: names } : { x: names, y: amounts },
+        plugins: {
+          legend: { display: !flat, position: "bottom", labels: { boxWidth: 10, boxHeight: 10 } },
+          tooltip: { callbacks: { label: ({ dataset, raw }) => ` ${dataset.label}: ${dollars(raw)}` } },
+        },
+      },
+    });
+  }
+
+  draw();
+  document.addEventListener("viewer:renewed", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();

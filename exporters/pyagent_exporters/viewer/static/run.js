@@ -1,0 +1,63 @@
+// Keys for the rows of a run, and a call's details when they are asked for. The page works without.
+"use strict";
+(() => {
+  const known = new Map(); // what was fetched, by address: a page that is renewed asks for it again
+  const keys = () => document.querySelectorAll("[data-keys]").forEach((keys) => (keys.hidden = false));
+  const openRows = () => document.querySelectorAll(".row[open] > [data-more]").forEach(fill);
+
+  document.addEventListener("toggle", (event) => {
+    const link = event.target.open && event.target.querySelector(":scope > [data-more]");
+    if (link) fill(link);
+  }, true);
+
+  async function fill(link) {
+    const address = link.href;
+    if (!known.has(address)) {
+      const row = link.closest(".row");
+      const answer = await fetch(address).catch(() => null);
+      if (!answer || !answer.ok) return; // the link is still there
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const details = page.querySelector("[data-details] > .details");
+      if (!details) return;
+      if (row.matches(".is-running")) return show(link, details);
+      known.set(address, details);
+    }
+    show(link, known.get(address).cloneNode(true));
+  }
+
+  function show(link, details) {
+    if (link.isConnected) link.replaceWith(document.adoptNode(details));
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const at = event.target;
+    if (!at.matches?.(".row > summary") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const row = at.parentElement;
+    const go = (summary) => summary?.focus();
+    const rows = () => [...row.closest(".rows").querySelectorAll(".row > summary")].filter((its) => its.checkVisibility());
+    const step = (by) => { const all = rows(); go(all[all.indexOf(at) + by]); };
+    switch (event.key) {
+      case "ArrowDown": step(1); break;
+      case "ArrowUp": step(-1); break;
+      case "Home": go(rows()[0]); break;
+      case "End": go(rows().at(-1)); break;
+      case "ArrowRight": row.open ? go(row.querySelector(":scope > .row > summary")) : (row.open = true); break;
+      case "ArrowLeft": row.open ? (row.open = false) : go(row.parentElement.closest(".row")?.firstElementChild); break;
+      default: return;
+    }
+    event.preventDefault();
+  });
+
+  // A row that an address or a link names may lie in folded ones.
+  function unfold() {
+    const target = location.hash.startsWith("#s-") && document.getElementById(location.hash.slice(1));
+    for (let row = target && target.parentElement.closest(".row"); row; row = row.parentElement.closest(".row")) row.open = true;
+    if (target) { target.scrollIntoView({ block: "center" }); target.firstElementChild.focus({ preventScroll: true }); }
+  }
+
+  addEventListener("hashchange", unfold);
+  document.addEventListener("viewer:renewed", () => { keys(); openRows(); });
+  keys();
+  openRows();
+  unfold();
+})();

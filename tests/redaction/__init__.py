@@ -1,0 +1,1 @@
+"""Secrets reach nothing that leaves the process or is kept."""
