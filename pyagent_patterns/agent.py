@@ -104,6 +104,7 @@ class Agent:
     """
 
     __slots__ = (
+        "_system",
         "as_recorded",
         "description",
         "fallback",
@@ -115,6 +116,7 @@ class Agent:
         "name",
         "on_error",
         "output_schema",
+        "purpose",
         "retry",
         "sampling",
         "stream",
@@ -193,7 +195,7 @@ class Agent:
         if keep_recent < 0:
             raise ValueError(f"agent {name!r}: keep_recent cannot be negative; got {keep_recent!r}")
         self.keep_recent = keep_recent
-        self._identify()
+        self._prepare()
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {', '.join(repr(llm) for llm in self.llms)})"
@@ -202,11 +204,6 @@ class Agent:
     def llm(self) -> LLM:
         """The model that is asked first."""
         return self.llms[0]
-
-    @property
-    def purpose(self) -> str:
-        """What a planner is told this agent is for, on one line."""
-        return on_one_line(self.description or self.system_prompt)
 
     @property
     def agents(self) -> Sequence[Agent]:
@@ -230,10 +227,7 @@ class Agent:
 
     def messages(self, prompt: str) -> tuple[Message, ...]:
         """The conversation that asks this agent `prompt`."""
-        question = Message("user", prompt)
-        if not self.system_prompt:
-            return (question,)
-        return (Message("system", self.system_prompt), question)
+        return (*self._system, Message("user", prompt))
 
     def as_tool(self, name: str | None = None, description: str | None = None) -> MemberTool:
         """This agent as a tool of others."""
@@ -254,11 +248,15 @@ class Agent:
             other.fallback = self.fallback.with_system_prompt(
                 system_prompt, use_history=use_history
             )
-        other._identify()
+        other._prepare()
         return other
 
-    def _identify(self) -> None:
-        """What of the agent decides an answer; part of the hash that guards a replay."""
+    def _prepare(self) -> None:
+        """Work out, once, what is the same in every question."""
+        # What a planner is told this agent is for, on one line.
+        self.purpose = on_one_line(self.description or self.system_prompt)
+        self._system = (Message("system", self.system_prompt),) if self.system_prompt else ()
+        # What of the agent decides an answer; part of the hash that guards a replay.
         sampling = asdict(self.sampling)
         models = [(llm.provider, llm.model) for llm in self.llms]
         first, *others = models

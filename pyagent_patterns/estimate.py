@@ -14,6 +14,7 @@ from .result import Outcome
 
 _BYTES_PER_TOKEN: Final = 4  # of English, on average
 _ANSWER_TOKENS: Final = 1024  # of an answer that `max_tokens` does not bound
+_NOTHING: Final = Decimal(0)
 _MOST_KNOWN: Final = 1000  # members: a planner may define others in every run
 
 
@@ -26,12 +27,12 @@ class Past:
     def learn(self, outcomes: Iterable[Outcome]) -> None:
         """Remember what these have cost."""
         for outcome in outcomes:
+            cost = outcome.cost if outcome.status == "completed" else None
             known = self._known.get(outcome.worker)
-            if known is None and len(self._known) >= _MOST_KNOWN:
+            if cost is None or (known is None and len(self._known) >= _MOST_KNOWN):
                 continue
-            if outcome.status == "completed" and outcome.cost is not None:
-                count, total = known or (0, Decimal(0))
-                self._known[outcome.worker] = (count + 1, total + outcome.cost)
+            count, total = known or (0, _NOTHING)
+            self._known[outcome.worker] = (count + 1, total + cost)
 
     def mean(self, member: str) -> Decimal | None:
         """US dollars for one piece of its work, None if it has done none."""
@@ -55,7 +56,7 @@ def expected_cost(work: Iterable[Work], past: Past) -> Decimal | None:
     at four bytes a token and an answer of `max_tokens` (1,024 without) at today's price. None when
     nobody knows for one of them.
     """
-    total = Decimal(0)
+    total = _NOTHING
     for piece in work:
         cost = past.mean(piece.member.name)
         if cost is None:

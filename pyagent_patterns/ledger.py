@@ -96,7 +96,7 @@ class CallRecord:
 
 def total_cost(calls: Iterable[CallRecord]) -> Decimal:
     """US dollars of what is priced; see `unpriced` for what is not."""
-    return sum((call.cost for call in calls if call.cost is not None), Decimal(0))
+    return sum([call.cost for call in calls if call.cost is not None], Decimal(0))
 
 
 def total_usage(calls: Iterable[CallRecord]) -> Usage:
@@ -108,17 +108,16 @@ def total_usage(calls: Iterable[CallRecord]) -> Usage:
     return total
 
 
-def known_cost(calls: Sequence[CallRecord]) -> Decimal | None:
+def known_cost(calls: Iterable[CallRecord]) -> Decimal | None:
     """US dollars of what is priced, None when nothing that was billed has a price."""
-    billed = [call for call in calls if call.price_source != "not-billed"]
-    if billed and all(call.cost is None for call in billed):
-        return None
-    return total_cost(calls)
+    billed = [call.cost for call in calls if call.price_source != "not-billed"]
+    known = [cost for cost in billed if cost is not None]
+    return None if billed and not known else sum(known, Decimal(0))
 
 
 def unpriced(calls: Iterable[CallRecord]) -> int:
     """How many attempts have no price."""
-    return sum(call.cost is None for call in calls)
+    return sum([call.cost is None for call in calls])
 
 
 def cost_by(calls: Iterable[CallRecord], key: CostKey) -> dict[str, Decimal]:

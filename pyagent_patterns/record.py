@@ -56,6 +56,8 @@ class RunRecord:
         self._beside: list[RunRecord] = []
         self.pattern = pattern
         self._observers = tuple(observers)
+        # Whether anybody is told of events; ask before building one on the hot path.
+        self.watched = bool(observers)
         self._span = span
         self._started_at = time.time()
         self._clock = time.perf_counter()
@@ -140,7 +142,8 @@ class RunRecord:
         self._shortfalls.append(why)
 
     def started(self, assignment: Assignment) -> None:
-        self.tell(AssignmentStarted(run_id=self.run_id, path=self.path, assignment=assignment))
+        if self.watched:
+            self.tell(AssignmentStarted(run_id=self.run_id, path=self.path, assignment=assignment))
 
     def settled(self, assignment: Assignment, how: Settled[str]) -> None:
         match how:
@@ -161,16 +164,25 @@ class RunRecord:
                 why = f"it depends on {', '.join(because)}, which did not complete"
                 outcome = self._outcome(assignment, "skipped", error=why)
         self._outcomes[assignment.id] = outcome
-        self.tell(OutcomeSettled(run_id=self.run_id, outcome=outcome))
+        if self.watched:
+            self.tell(OutcomeSettled(run_id=self.run_id, outcome=outcome))
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """What became of each assignment, in the plan's order; unsettled ones as cancelled."""
         return tuple(
-            self._outcomes.get(assignment.id)
-            or self._outcome(assignment, "cancelled", error="the run ended before it did")
-            for assignment in self._assignments
+            [
+                self._outcomes.get(assignment.id)
+                or self._outcome(assignment, "cancelled", error="the run ended before it did")
+                for assignment in self._assignments
+            ]
         )
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What the assignments gave that are done, by id."""
+        outcomes = self._outcomes.items()
+        return {name: done.output for name, done in outcomes if done.output is not None}
 
     @property
     def all_outcomes(self) -> tuple[Outcome, ...]:
@@ -235,11 +247,6 @@ class RunRecord:
             return False
         calls = [before for key, before in self._from_record if key.startswith(path)]
         return bool(calls) and all(calls)
-
-    @property
-    def watched(self) -> bool:
-        """Whether anybody is told of events; ask before building one on the hot path."""
-        return bool(self._observers)
 
     def tell(self, event: Event) -> None:
         for observer in self._observers:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Literal, NotRequired, TypedDict, cast
 
 from pyagent_providers.base import Usage
@@ -278,6 +279,6 @@ def _outcome_line(outcome: Outcome) -> str:
 
 def workers_used(outcomes: Sequence[Outcome]) -> list[str]:
     """The workers that were asked, in order of first use."""
-    started = [outcome for outcome in outcomes if outcome.started_at is not None]
-    started.sort(key=lambda outcome: outcome.started_at or 0.0)
-    return list(dict.fromkeys(outcome.worker for outcome in started))
+    started = [(min([c.started_at for c in o.calls]), o.worker) for o in outcomes if o.calls]
+    started.sort(key=itemgetter(0))
+    return list(dict.fromkeys([worker for _, worker in started]))

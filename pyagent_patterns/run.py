@@ -163,7 +163,7 @@ class RunContext:
         done before. At most `limit` run at once.
         """
         plan = {assignment.id: assignment for assignment in assignments}
-        before = {o.id: o.output for o in self.record.outcomes if o.output is not None}
+        before = self.record.outputs
 
         def task(assignment: Assignment) -> Task[str]:
             async def work(scope: RunContext, outputs: Mapping[str, str]) -> str:
