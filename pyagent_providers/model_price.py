@@ -67,15 +67,12 @@ class ModelPrice:
         Raises ValueError for a usage that does not add up, such as more cached tokens than
         input tokens: any figure for it would be a guess.
         """
-        read, write, hour = (
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            usage.cache_write_1h_tokens,
-        )
+        read, write = usage.cache_read_tokens, usage.cache_write_tokens
+        hour, answered = usage.cache_write_1h_tokens, usage.output_tokens
         fresh = usage.input_tokens - read - write
-        if fresh < 0 or read < 0 or hour < 0 or write < hour or usage.output_tokens < 0:
+        if fresh < 0 or read < 0 or hour < 0 or write < hour or answered < 0:
             raise ValueError(f"the token counts do not add up: {usage}")
-        total = self.input * fresh + self.output * usage.output_tokens
+        total = self.input * fresh + self.output * answered
         if read:
             total += (self.input if self.cache_read is None else self.cache_read) * read
         if write:

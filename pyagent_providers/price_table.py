@@ -6,9 +6,10 @@ here fetches newer prices; where the application does (`genai_prices.UpdatePrice
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -52,11 +53,14 @@ _MODEL_IDS: Final = {
 
 
 class PriceTable:
-    """genai-prices' figures. A price, once resolved, is kept for the rest of the UTC day."""
+    """genai-prices' figures. A price, once resolved, is kept for the rest of the UTC day.
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    `clock` tells Unix time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._edition = _Edition(get_snapshot(), clock().date())
+        self._edition = _Edition(get_snapshot(), clock() // _DAY)
 
     def cost(
         self, provider: str, models: tuple[str, ...], service_tier: str | None, usage: Usage
@@ -66,17 +70,22 @@ class PriceTable:
         Raises ValueError for a usage that does not add up.
         """
         now = self._clock()
-        edition = self._edition
-        if edition.day != now.date() or edition.snapshot is not get_snapshot():
-            edition = self._edition = _Edition(get_snapshot(), now.date())
+        edition, snapshot = self._edition, get_snapshot()
+        if edition.day != now // _DAY or edition.snapshot is not snapshot:
+            edition = self._edition = _Edition(snapshot, now // _DAY)
         key = (provider, models, service_tier)
-        if key not in edition.quotes:
-            edition.quotes[key] = _quote(edition.snapshot, provider, models, service_tier, now)
-        quote = edition.quotes[key]
+        try:
+            quote = edition.quotes[key]
+        except KeyError:
+            quote = _quote(snapshot, provider, models, service_tier, now)
+            edition.quotes[key] = quote
         if quote is None:
             return None
         usd, saved = quote.cost(usage, now)
         return Cost(usd, "genai-prices", genai_prices.__version__, saved)
+
+
+_DAY: Final = 86_400  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class _Quote:
     context: dict[str, str] | None
     steps: tuple[_Step, ...] = ()
 
-    def cost(self, usage: Usage, now: datetime) -> tuple[Decimal, Decimal]:
+    def cost(self, usage: Usage, now: float) -> tuple[Decimal, Decimal]:
         """What it costs, and what a cache has saved."""
         for step in self.steps:
             if usage.input_tokens > step.above:
@@ -107,7 +116,7 @@ class _Quote:
         uncached = self.reference(replace(usage, cache_read_tokens=0), now)[0]
         return usd, max(Decimal(0), uncached - usd)
 
-    def reference(self, usage: Usage, now: datetime) -> tuple[Decimal, PriceSheet]:
+    def reference(self, usage: Usage, now: float) -> tuple[Decimal, PriceSheet]:
         """genai-prices' own figure, and the prices it took."""
         calculation = self.model.calc_price(
             genai_prices.Usage(
@@ -119,7 +128,7 @@ class _Quote:
                 output_reasoning_tokens=usage.reasoning_tokens,
             ),
             self.provider,
-            genai_request_timestamp=now,
+            genai_request_timestamp=datetime.fromtimestamp(now, UTC),
             price_context=self.context,
         )
         return calculation.total_price, calculation.model_price
@@ -130,7 +139,7 @@ class _Edition:
     """What was resolved from one snapshot on one day. None: looked for, no price known."""
 
     snapshot: DataSnapshot
-    day: date
+    day: float  # since 1970
     quotes: dict[tuple[str, tuple[str, ...], str | None], _Quote | None] = field(
         default_factory=dict[tuple[str, tuple[str, ...], str | None], _Quote | None]
     )
@@ -141,7 +150,7 @@ def _quote(
     provider: str,
     models: tuple[str, ...],
     service_tier: str | None,
-    now: datetime,
+    now: float,
 ) -> _Quote | None:
     found = _find(snapshot, provider, models)
     if found is None:
@@ -219,7 +228,7 @@ def _at(price: Decimal | TieredPrices | None, start: int) -> Decimal | None:
     return next((t.price for t in reversed(price.tiers) if t.start <= start), price.base)
 
 
-def _agrees(step: _Step, quote: _Quote, now: datetime) -> bool:
+def _agrees(step: _Step, quote: _Quote, now: float) -> bool:
     """Whether a step gives genai-prices' own figure for a usage with every kind of token in it.
 
     A sheet can price more than a `ModelPrice` does, a fee per request or reasoning apart from

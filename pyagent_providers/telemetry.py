@@ -286,7 +286,10 @@ class Inference:
             kind=SpanKind.CLIENT,
             attributes=identity.at_start(request, stream=stream),
         )
-        self.context: Context = reported_here(trace.set_span_in_context(self.span))
+        around = otel_context.get_current()
+        if self.span is not trace.INVALID_SPAN:  # without an SDK and a parent there is none
+            around = trace.set_span_in_context(self.span, around)
+        self.context: Context = reported_here(around)
 
     def active(self) -> _Active:
         """A block in which the span is the current one. May be opened many times, in any task."""

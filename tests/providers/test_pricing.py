@@ -175,7 +175,7 @@ def by_genai_prices(
 class TestAgreementWithGenaiPrices:
     def test_every_listed_model_costs_what_genai_prices_says(self) -> None:
         """Unless it prices no tokens: there genai-prices says 0, and we do not know."""
-        table = PriceTable(lambda: NOON)
+        table = PriceTable(NOON.timestamp)
         differ: list[tuple[str, str, Usage]] = []
         compared = 0
         for provider, _, name in listed():
@@ -191,7 +191,7 @@ class TestAgreementWithGenaiPrices:
         assert compared > 10_000
 
     def test_every_service_tier_costs_what_genai_prices_says(self) -> None:
-        table = PriceTable(lambda: NOON)
+        table = PriceTable(NOON.timestamp)
         changed = 0
         for provider, model, name in listed():
             whens = (variant.when for variant in model.price_variants or ())
@@ -238,8 +238,8 @@ class Clock:
     def set(self, *when: int) -> None:
         self.now = datetime(*when, tzinfo=UTC)  # type: ignore[arg-type,misc]
 
-    def __call__(self) -> datetime:
-        return self.now
+    def __call__(self) -> float:
+        return self.now.timestamp()
 
 
 class TestPricesThatChange:
@@ -388,7 +388,7 @@ class TestNames:
     def test_names_as_people_and_providers_write_them_are_found(
         self, provider: str, model: str, listed_provider: str, listed_model: str
     ) -> None:
-        cost = PriceTable(lambda: NOON).cost(provider, (model,), None, SMALL)
+        cost = PriceTable(NOON.timestamp).cost(provider, (model,), None, SMALL)
         assert cost is not None
         assert cost.usd == by_genai_prices(listed_provider, listed_model, SMALL, NOON).total_price
 
@@ -588,9 +588,9 @@ class TestModelPrice:
 class TestUnderConcurrency:
     def test_threads_pricing_at_once_get_the_figures_of_one(self) -> None:
         models = [name for provider, _, name in listed() if provider.id == "openai"][:40]
-        alone = PriceTable(lambda: NOON)
+        alone = PriceTable(NOON.timestamp)
         expected = [alone.cost("openai", (m,), None, SMALL) for m in models]
-        shared = PriceTable(lambda: NOON)
+        shared = PriceTable(NOON.timestamp)
 
         def all_costs(_: int) -> list[Cost | None]:
             return [shared.cost("openai", (m,), None, SMALL) for m in models]
