@@ -181,8 +181,10 @@ class Attempts:
         return completion
 
     def _call_timeout(self) -> float | None:
-        limits = (self.timeouts.call, self._seconds_left())
-        return min((seconds for seconds in limits if seconds is not None), default=None)
+        call, left = self.timeouts.call, self._seconds_left()
+        if call is None or left is None:
+            return left if call is None else call
+        return min(call, left)
 
     def _check_time(self) -> None:
         """What the budget's end has cut off is not a call that timed out."""

@@ -360,7 +360,7 @@ class Pattern(ABC):
                         policy=self.policy,
                         labels=self._labels,
                         past=self._past,
-                        agents=agents,
+                        agents=frozenset(agents),
                         toolsets=toolsets,
                         last=self.answered_by,
                         form=self.form,

@@ -6,7 +6,7 @@ Every model call of every pattern comes through `put`. Nothing else accounts for
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -49,7 +49,7 @@ class Run:
     tenant: str | None = None
     conversation: Conversation = field(default_factory=Conversation)
     past: Past = field(default_factory=Past)
-    agents: Sequence[Agent] | None = None
+    agents: Container[Agent] | None = None
     toolsets: OpenToolsets = field(default_factory=OpenToolsets)
     last: Member | None = None
     path: str = ""
@@ -72,8 +72,9 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
 
     Raises AgentError when every attempt failed, now or on record.
     """
-    record, started = run.record, time.perf_counter()
-    _tell_start(record, question)
+    record, began = run.record, time.perf_counter()
+    if record.watched:
+        _tell_start(record, question)
     known = run.knows(question.agent)
     labels = labels_of(question, run.labels, known=known)
     watch = Watch(
@@ -101,7 +102,8 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     elif called.made == "elsewhere":
         for call in reply.calls:
             _settle(record, purse, call, None)
-    _tell_end(record, question, reply, called, time.perf_counter() - started)
+    if record.watched:
+        _tell_end(record, question, reply, called, time.perf_counter() - began)
     if error is not None:
         if isinstance(error, BudgetExceeded):
             record.refused(error)
@@ -159,19 +161,18 @@ def _recorded_error(agent: Agent, reply: Reply, here: AgentError | None) -> Agen
 
 
 def _tell_start(record: RunRecord, question: Question) -> None:
-    if record.watched:
-        record.tell(
-            StepStarted(
-                run_id=record.run_id,
-                step=question.step,
-                phase=question.phase,
-                agent=question.agent.name,
-                path=question.path,
-                model=question.agent.llm.model,
-                task_id=question.task_id,
-                prompt=question.prompt,
-            )
+    record.tell(
+        StepStarted(
+            run_id=record.run_id,
+            step=question.step,
+            phase=question.phase,
+            agent=question.agent.name,
+            path=question.path,
+            model=question.agent.llm.model,
+            task_id=question.task_id,
+            prompt=question.prompt,
         )
+    )
 
 
 def _tell_text(run: Run, question: Question, text: str) -> None:
@@ -192,20 +193,19 @@ def _tell_text(run: Run, question: Question, text: str) -> None:
 def _tell_end(
     record: RunRecord, question: Question, reply: Reply, called: Called, seconds: float
 ) -> None:
-    if record.watched:
-        record.tell(
-            StepEnded(
-                run_id=record.run_id,
-                step=question.step,
-                phase=question.phase,
-                agent=question.agent.name,
-                path=question.path,
-                model=question.agent.llm.model,
-                task_id=question.task_id,
-                output=reply.text,
-                error=reply.error,
-                calls=reply.calls,
-                seconds=seconds,
-                replayed=called.made == "before",
-            )
+    record.tell(
+        StepEnded(
+            run_id=record.run_id,
+            step=question.step,
+            phase=question.phase,
+            agent=question.agent.name,
+            path=question.path,
+            model=question.agent.llm.model,
+            task_id=question.task_id,
+            output=reply.text,
+            error=reply.error,
+            calls=reply.calls,
+            seconds=seconds,
+            replayed=called.made == "before",
         )
+    )

@@ -35,7 +35,7 @@ class Given(AsJSON, Protocol):
     def input_hash(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, as `Called`
 class Call:
     """One call as a journal sees it; `here` if no other process may make it."""
 
@@ -53,7 +53,7 @@ class Call:
         return self.given.input_hash
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes three times as long to make
 class Called:
     """A call's value, and whose work it was.
 

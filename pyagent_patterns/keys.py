@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from pyagent_providers.types import JSONObject, JSONValue
@@ -49,6 +50,7 @@ class Input:
         return hashlib.sha256(f"{self.activity}\0{text}".encode()).hexdigest()
 
 
+@lru_cache(maxsize=1024)  # the same few, in every run
 def segment(name: str) -> str:
     """A scope's name as part of a path, in which `/` separates."""
     return name if name.isalnum() and name.isascii() else quote(name, safe="")

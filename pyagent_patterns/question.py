@@ -25,7 +25,7 @@ class Assigned:
     depends_on: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, which takes three times as long to make
 class Question:
     """One question to one agent, and where in the run it is asked.
 
@@ -160,7 +160,7 @@ class Question:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as `Question`
 class Reply:
     """How a question was answered, or failed and why, as a journal keeps it."""
 
