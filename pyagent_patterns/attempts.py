@@ -30,7 +30,7 @@ OnAttempt = Callable[[CallRecord, "float | None"], None]
 OnText = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, as `Question`: one for each
 class Watch:
     """Who is told while a question is asked.
 
@@ -101,7 +101,7 @@ class Attempts:
 
     async def _once(self, llm: LLM) -> Completion:
         """Reserve, wait for a place, send, settle."""
-        reservation = await self._reserve(llm)
+        reservation = None if self._purse is None else await self._reserve(self._purse, llm)
         completion: Completion | None = None
         failure: BaseException | None = None
         permit = await self._enter(llm, reservation)
@@ -125,9 +125,7 @@ class Attempts:
                 answered = failure is None and completion is not None
                 reservation.settle(call, completion.text if completion and answered else "")
 
-    async def _reserve(self, llm: LLM) -> Reservation | None:
-        if self._purse is None:
-            return None
+    async def _reserve(self, purse: Purse, llm: LLM) -> Reservation:
         question = self._question
         quote = llm.quote(
             self._messages,
@@ -135,7 +133,7 @@ class Attempts:
             tools=question.tools,
             sampling=question.agent.sampling,
         )
-        return await self._purse.reserve(llm, quote, closing=self._question.closing)
+        return await purse.reserve(llm, quote, closing=question.closing)
 
     async def _enter(self, llm: LLM, reservation: Reservation | None) -> Permit:
         lane = self._traffic.lane(llm)

@@ -37,7 +37,7 @@ from .keys import Input, OneAtATime, segment
 from .log import logger
 from .people import Decision, Gate, Wanted, WantedKind, decided_by
 from .plan import Assignment
-from .policy import Policy
+from .policy import OnError, Policy
 from .purse import Closing, Purse
 from .question import Assigned, Question, Reply
 from .record import RunRecord
@@ -264,7 +264,6 @@ class RunContext:
         failed, RunAborted when that is the policy then, InputChanged when the record has another
         input under the same key.
         """
-        own = member.on_error if isinstance(member, Agent) else None
         if answers is None:
             answers = self._writes_the_answer(member, phase)
         with self._calling:
@@ -274,9 +273,10 @@ class RunContext:
                     return await self._ask(member, prompt, phase, schema, answers, _now(), work)
                 return await self._ask_for(form, member, prompt, phase, work)
             except AgentError as error:
-                if (own or self._run.policy.on_error) == "abort":
+                then = self._on_error(member)
+                if then == "abort":
                     raise RunAborted(error) from error
-                error.passed_over = (own or self._run.policy.on_error) == "skip"
+                error.passed_over = then == "skip"
                 raise
 
     async def fit(
@@ -420,16 +420,15 @@ class RunContext:
             scope = RunContext(self._run, f"{self._key(member.name)}/", self._task, self._purse)
             return await cast(Within, member).answer_within(scope, prompt, answers=answers)
         agent = member
-        # An agent with tools is asked once more where it was: what they did must not be done again.
-        again = self._retries(agent) and not (agent.uses_tools or (work and work.tools))
         try:
             return await self._ask_agent(agent, prompt, phase, schema, answers, began, work)
         except AgentError as error:
-            # No other agent has more time or money.
-            if error.kind in ("timeout", "budget") or not (again or agent.fallback):
+            if error.kind in ("timeout", "budget"):  # no other agent has more time or money
                 raise
             failure = error
-        if again:
+        # An agent with tools is asked once more where it was: what they did must not be done again.
+        uses_tools = agent.uses_tools or (work and work.tools)
+        if self._on_error(agent) == "retry" and not uses_tools:
             try:
                 return await self._ask_agent(agent, prompt, phase, schema, answers, began, work)
             except AgentError as error:
@@ -438,8 +437,10 @@ class RunContext:
             raise failure
         return await self._ask(agent.fallback, prompt, phase, schema, answers, began, work)
 
-    def _retries(self, agent: Agent) -> bool:
-        return (agent.on_error or self._run.policy.on_error) == "retry"
+    def _on_error(self, member: Member) -> OnError:
+        """What becomes of a question that the member gives no answer to."""
+        own = member.on_error if isinstance(member, Agent) else None
+        return own or self._run.policy.on_error
 
     async def _ask_agent(
         self,
@@ -511,7 +512,7 @@ class RunContext:
             nonlocal waited
             waited += seconds
 
-        again = self._retries(question.agent)
+        again = self._on_error(question.agent) == "retry"
 
         async def put(asked: Question) -> Reply:
             nonlocal again

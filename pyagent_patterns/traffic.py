@@ -201,8 +201,9 @@ class Lane:
                 self._well += 1
                 if self._well >= self._learnt:  # one more for each round of calls
                     self._learnt, self._well = self._learnt + 1, 0
-            if permit.circuit is not None:
-                permit.circuit.learn(failure, now)
+            circuit = permit.circuit
+            if circuit is not None and (failure is not None or circuit.failures):
+                circuit.learn(failure, now)
             self._wake_next()
 
     def _wait(self, tokens: int, now: float) -> float | None:

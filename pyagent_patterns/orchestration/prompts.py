@@ -280,7 +280,7 @@ def with_feedback(question: str, feedback: str | None) -> str:
 
 def _listed(members: Sequence[Member]) -> str:
     return "\n".join(
-        f"- {member.name}: {member.purpose}" if member.purpose else f"- {member.name}"
+        f"- {member.name}: {purpose}" if (purpose := member.purpose) else f"- {member.name}"
         for member in members
     )
 

@@ -97,6 +97,8 @@ async def reviewed(
     What was done is not lost with a judge that gives no verdict, nor with who is to do it again.
     """
     work, reasons = await do(None), ""
+    if not reviews:
+        return work, None
     sent_back = dict.fromkeys(reviews, 0)
     try:
         while objection := await _objection(reviews, ctx, task, work):
