@@ -11,13 +11,15 @@ from .result import Outcome
 
 def finished_work(outcomes: Sequence[Outcome]) -> str:
     """Every output with its worker and subtask; empty when there is none."""
-    done = [(outcome, outcome.output) for outcome in outcomes if outcome.output is not None]
-    told = ((o.output, o.assignment.subtask, o.error) for o in outcomes)  # wherever it is told
-    tag = free_tag(text for texts in told for text in texts if text)
+    told = [(o.output, o.assignment.subtask, o.error) for o in outcomes]  # wherever it is told
+    tag = free_tag([text for texts in told for text in texts if text])
     return "\n\n".join(
-        f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
-        f"Subtask: {outcome.assignment.subtask}\n\n{output}\n</{tag}>"
-        for outcome, output in done
+        [
+            f'<{tag} from="{outcome.worker}" id="{outcome.id}">\n'
+            f"Subtask: {outcome.assignment.subtask}\n\n{outcome.output}\n</{tag}>"
+            for outcome in outcomes
+            if outcome.output is not None
+        ]
     )
 
 

@@ -101,6 +101,8 @@ class Planning:
     def _goes_on(self) -> bool:
         """Whether there is to be another plan."""
         planner, record = self._planner, self._ctx.record
+        if planner.mode == "full" and self._made > planner.max_replans:
+            return False
         outcomes = record.outcomes
         before = self._finished
         self._finished = {
@@ -109,8 +111,7 @@ class Planning:
             if outcome.output is not None
         }
         if planner.mode == "full":
-            lost = any(outcome.output is None for outcome in outcomes)
-            return lost and self._made <= planner.max_replans
+            return any(outcome.output is None for outcome in outcomes)
         self._stalls = 0 if self._finished - before else self._stalls + 1
         if self._stalls >= _STALLS:
             record.fell_short(f"planning stopped: {_STALLS} steps made no progress")
