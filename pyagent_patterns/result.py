@@ -14,7 +14,6 @@ from pyagent_providers.hostile import shown
 from pyagent_providers.types import JSONObject, JSONValue
 
 from . import ledger
-from .html import as_html
 from .ledger import CallRecord, CostKey
 from .plan import Assignment, AssignmentDict
 
@@ -244,6 +243,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For a notebook: a tree of who was asked, with what each cost."""
+        from .html import as_html  # loaded when a notebook shows one
+
         return as_html(self)
 
 

@@ -21,7 +21,7 @@ from pyagent_providers.base import OutputSchema
 from pyagent_providers.semconv import Phase
 from pyagent_providers.types import JSONObject, JSONValue, Message
 
-from . import door, schedule, tool_loop
+from . import door, schedule
 from .agent import Agent, Member
 from .asking import Labels, agent_span
 from .budget import Budget
@@ -502,6 +502,7 @@ class RunContext:
         self, question: Question, limit: float | None, began: float, tools: Sequence[Tool]
     ) -> Reply:
         """Ask an agent that has tools: as many questions as it takes, in one span."""
+        from . import tool_loop  # loaded when an agent has some
 
         waited = 0.0  # for people, which is not the agent's time
 

@@ -16,7 +16,6 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from pyagent_providers import content, semconv
@@ -117,6 +116,8 @@ class PatternSpan(_ActiveSpan):
 
     def goes_on_from(self, traceparent: str) -> None:
         """Link to the run's first execution, in a trace of its own."""
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
         carrier = {"traceparent": traceparent}
         first = trace.get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
         if self.span.is_recording() and first.get_span_context().is_valid:
