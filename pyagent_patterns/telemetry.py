@@ -16,7 +16,6 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from opentelemetry.util.types import AttributeValue
 
 from pyagent_providers import content, semconv
 from pyagent_providers.redaction import redacted, redacted_attributes
@@ -46,11 +45,14 @@ class _ActiveSpan:
 
     __slots__ = ("_started", "_token", "span", "telemetry")
 
-    def __init__(self, name: str, attributes: Attributes) -> None:
+    def __init__(self, name: str, at_start: Attributes, own: Attributes) -> None:
+        """`at_start` are for samplers, too, and have no secrets; `own` are looked through first."""
         self.telemetry = current()
         self.span: Span = self.telemetry.tracer.start_span(
-            redacted(name), kind=SpanKind.INTERNAL, attributes=redacted_attributes(attributes)
+            name, kind=SpanKind.INTERNAL, attributes=at_start
         )
+        if self.span.is_recording():
+            self.span.set_attributes(redacted_attributes(own))
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
@@ -89,16 +91,16 @@ class PatternSpan(_ActiveSpan):
     ) -> None:
         self._name = name or pattern
         self._status: ResultStatus | None = None
-        attributes: Attributes = {
+        at_start: Attributes = {
             semconv.OPERATION_NAME: "invoke_workflow",
-            semconv.WORKFLOW_NAME: self._name,
+            semconv.WORKFLOW_NAME: redacted(self._name),
             semconv.PATTERN: pattern,
-            semconv.RUN_ID: run_id,
             semconv.OPENINFERENCE_KIND: "CHAIN",
         }
+        own: Attributes = {semconv.RUN_ID: run_id}
         if task_id is not None:
-            attributes[semconv.TASK_ID] = task_id
-        super().__init__(semconv.PATTERN_SPAN + pattern, attributes)
+            own[semconv.TASK_ID] = task_id
+        super().__init__(semconv.PATTERN_SPAN + pattern, at_start, own)
 
     @property
     def trace_id(self) -> str | None:
@@ -225,10 +227,11 @@ class AgentLabels:
         known: bool = True,
     ) -> None:
         name = agent.name if known else semconv.OTHER
-        self.span_name = semconv.AGENT_SPAN + agent.name
+        shown = redacted(agent.name)
+        self.span_name = semconv.AGENT_SPAN + shown
         self.at_start: Attributes = {
             semconv.OPERATION_NAME: "plan" if phase == "plan" else "invoke_agent",
-            semconv.AGENT_NAME: agent.name,
+            semconv.AGENT_NAME: shown,
             semconv.PHASE: phase,
             semconv.PATTERN: pattern,
         }
@@ -276,7 +279,7 @@ class AgentSpan(_ActiveSpan):
         self._labels = labels
         self._replayed = replayed
         self.calls: Sequence[CallRecord] = ()  # the attempts, whose totals it shows at its end
-        own: dict[str, AttributeValue] = {
+        own: Attributes = {
             semconv.RUN_ID: run_id,
             semconv.STEP: step,
             semconv.PATH: path,
@@ -290,7 +293,7 @@ class AgentSpan(_ActiveSpan):
         self._compressed = tuple(compressed)
         if compressed:
             own[semconv.CONTEXT_COMPRESSED] = self._compressed
-        super().__init__(labels.span_name, labels.at_start | own)
+        super().__init__(labels.span_name, labels.at_start, own)
 
     def replayed(self) -> None:
         """All of a longer exchange was on record."""
@@ -334,18 +337,21 @@ class ToolSpan(_ActiveSpan):
         self._arguments = call.arguments
         self._error: str | None = None
         self._replayed = False
-        attributes: Attributes = {
+        shown = redacted(self._tool)
+        at_start: Attributes = {
             semconv.OPERATION_NAME: "execute_tool",
-            semconv.TOOL_NAME: self._tool,
-            semconv.TOOL_CALL_ID: call.id,
+            semconv.TOOL_NAME: shown,
             semconv.TOOL_TYPE: "function",
-            semconv.AGENT_NAME: agent,
-            semconv.RUN_ID: run_id,
             semconv.OPENINFERENCE_KIND: "TOOL",
         }
+        own: Attributes = {
+            semconv.TOOL_CALL_ID: call.id,
+            semconv.AGENT_NAME: agent,
+            semconv.RUN_ID: run_id,
+        }
         if spec is not None:
-            attributes[semconv.TOOL_DESCRIPTION] = spec.description
-        super().__init__(semconv.TOOL_SPAN + self._tool, attributes)
+            own[semconv.TOOL_DESCRIPTION] = spec.description
+        super().__init__(semconv.TOOL_SPAN + shown, at_start, own)
 
     def gave(self, text: str, *, replayed: bool) -> None:
         """What it gave; `replayed` if that was on record."""
