@@ -19,6 +19,7 @@ from tests.patterns.streams import PATTERNS, eventful
 
 from .browsing import Window
 from .real_runs import as_viewed, only_run, showcase, trace_of
+from .test_waterfall import long_run
 
 # Figures
 
@@ -154,6 +155,28 @@ def test_what_was_said_comes_when_a_call_is_opened(window: Windows, page_url: st
     assert "tokens in" in call.locator(".details").inner_text()
     call.get_by_text("Prompt", exact=True).click()
     assert call.locator("pre").first.inner_text().strip()
+
+
+def test_in_a_long_run_what_an_agent_did_comes_when_its_row_is_opened(
+    window: Windows, serve: Callable[..., Viewer], store: SpanStore
+) -> None:
+    trace = long_run()
+    store.add(trace.spans)
+    url = f"{serve().url}/runs/{trace.summary.run_id}"
+    page = window().open(url)
+    assert page.locator(".row.chat").count() == 0
+    row = page.locator(".row.agent").nth(70)
+    row.locator("summary").first.click()
+    row.locator(".row.chat").nth(1).wait_for()
+    assert "attempt 2" in row.locator(".row.chat").nth(1).inner_text()
+    row.locator(".row.chat > summary").nth(1).click()
+    row.locator(".row.chat .details").wait_for()
+
+    page = window(script=False).open(url)
+    row = page.locator(".row.agent").nth(70)
+    row.locator("summary").first.click()
+    row.get_by_role("link", name="2 more rows").click()
+    page.locator(".row.chat").nth(1).wait_for()
 
 
 def test_without_script_a_call_is_a_link_away_and_rows_fold(window: Windows, page_url: str) -> None:

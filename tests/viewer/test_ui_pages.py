@@ -309,6 +309,20 @@ def test_a_run_that_goes_on_fills_in(serve: Serve, store: SpanStore, window: Ope
     page.locator(".status", has_text="completed").wait_for()
 
 
+def test_what_came_while_a_page_was_on_its_way_is_not_missed(
+    serve: Serve, store: SpanStore, window: Open
+) -> None:
+    *above, call = a_call(int(time.time()))
+    store.add([call])
+    shown = window()
+    news = iter([above])
+    shown.page.route(
+        "**/static/viewer.js*", lambda route: (store.add(next(news)), route.continue_())
+    )
+    page = shown.open(serve().url)
+    page.locator(".status", has_text="completed").wait_for()
+
+
 # With a token
 
 

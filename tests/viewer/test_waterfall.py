@@ -11,6 +11,7 @@ from pyagent_exporters.viewer.runs import RunTrace
 from pyagent_exporters.viewer.spans import Span
 from pyagent_exporters.viewer.waterfall import Row
 from pyagent_patterns import Agent, OrchestratorWorkers
+from pyagent_providers import semconv
 from pyagent_providers.testing import ScriptedLLM
 from tests.exporters.spans import START, Made, agent, pattern, recorded
 from tests.patterns.streams import PATTERNS, eventful
@@ -170,3 +171,40 @@ def test_what_is_too_deep_to_indent_is_still_there() -> None:
     found = rows(only_run(spans))
     assert [row.name for row in found] == [f"s{n}" for n in range(3_000)]
     assert sum(row.closes for row in found) == 3_000
+
+
+def long_run() -> RunTrace:
+    """150 agents, each with a call that was refused, and its second attempt."""
+    workers: list[Made] = []
+    for n in range(150):
+        asked = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
+        refused = Made("chat m", n, n + 0.4, asked, error="Busy")
+        answered = Made("chat m", n + 0.4, n + 1, asked)
+        workers.append(agent(f"w{n}", "worker", n, n + 1, None, refused, answered))
+    return only_run(as_viewed(recorded(pattern("p", 0, 150, *workers))))
+
+
+def test_of_a_long_run_what_agents_did_is_left_out_and_counted() -> None:
+    run, *agents = rows(long_run())
+    assert (run.left_out, len(agents)) == (0, 150)
+    assert {(row.role, row.left_out, row.is_open, row.depth) for row in agents} == {
+        ("agent", 2, False, 1)
+    }
+    assert run_page.view(long_run()).retries == 150
+    assert len(rows(long_run())[0].bar.path) == 0
+    assert sum(row.on_path for row in agents) == pytest.approx(150)
+
+
+def test_what_is_left_out_is_there_when_it_is_asked_for_as_it_stands_in_the_whole() -> None:
+    trace = long_run()
+    whole = [row for each in run_page.view(trace, whole=True).executions for row in each.rows]
+    assert len(whole) == 451
+    at = next(n for n, row in enumerate(whole) if row.name == "w70")
+    below = run_page.rows_below(trace, whole[at].key)
+    assert below is not None
+    assert [row.badges for row in below] == [(), ("attempt 2",)]
+    assert [(r.key, r.bar, r.depth, r.on_path) for r in below] == [
+        (r.key, r.bar, r.depth, r.on_path) for r in whole[at + 1 : at + 3]
+    ]
+    assert run_page.rows_below(trace, below[0].key) is None
+    assert run_page.rows_below(trace, "nowhere") is None

@@ -16,8 +16,9 @@ from . import comparison, costs, run_page
 from .asked import BUCKETS, DIMENSIONS, Asked
 from .details import details
 from .receiving import Receiver, is_otlp, refusal
-from .runs import CostRow, RunTrace
+from .runs import CostRow, RunTrace, Sums
 from .security import Access, Guard
+from .spans import Span
 from .store import SpanStore
 from .templates import STATIC_TYPES, address, render, static_file
 
@@ -56,39 +57,39 @@ class _Pages:
 
     def runs(self, request: Request) -> Response:
         asked = _asked(request)
+        version = self._store.version()  # first: what comes meanwhile is news to the page
         query = asked.query(datetime.now(UTC))
         page = self._store.runs(query)
         return self._page(
             "runs.html",
             here="runs",
+            version=version,
             asked=asked,
             choices=self._store.choices(),
             page=page,
             first=query.offset + 1,
-            totals=costs.Totals.of(self._store.costs("pattern", query=query)),
+            totals=self._store.totals(query),
             receiver=str(request.base_url).rstrip("/"),
         )
 
     def run(self, request: Request) -> Response:
+        version = self._store.version(request.path_params["run_id"])
         trace = self._found(request.path_params["run_id"])
-        page = run_page.view(trace)
-        span_id = request.query_params.get("span")
-        if span_id is None:
-            return self._page("run.html", here="run", page=page)
-        span = next((span for span in trace.spans if span.span_id == span_id), None)
-        if span is None:
-            raise HTTPException(404, f"that run has no span {span_id!r}, or not yet")
-        return self._page(
-            "span.html",
-            here="run",
-            page=page,
-            run_id=trace.summary.run_id,
-            name=span.name,
-            span=details(span),
-        )
+        if (span_id := request.query_params.get("span")) is not None:
+            span = _span(trace, span_id)
+            return self._page(
+                "span.html", here="run", page=trace, name=span.name, span=details(span)
+            )
+        if (span_id := request.query_params.get("below")) is not None:
+            rows = run_page.rows_below(trace, span_id) or ()
+            name = _span(trace, span_id).name
+            return self._page(
+                "below.html", here="run", page=trace, name=name, span_id=span_id, rows=rows
+            )
+        return self._page("run.html", here="run", version=version, page=run_page.view(trace))
 
     def costs(self, request: Request) -> Response:
-        asked = _asked(request)
+        version, asked = self._store.version(), _asked(request)
         rows = self._rows(asked)
         if asked.bucket is not None:
             newest_first = sorted(rows, key=lambda row: -(row.bucket or 0))
@@ -97,13 +98,14 @@ class _Pages:
         return self._page(
             "costs.html",
             here="costs",
+            version=version,
             asked=asked,
             choices=self._store.choices(),
             dimensions=DIMENSIONS,
             buckets=BUCKETS,
             rows=newest_first[:_MOST_ROWS],
             left_out=max(0, len(rows) - _MOST_ROWS),
-            totals=costs.Totals.of(rows),
+            totals=Sums.of(rows),
             chart=costs.chart(rows, asked.by, asked.bucket),
         )
 
@@ -166,6 +168,13 @@ class _Pages:
         if trace is None:
             raise HTTPException(404, f"there is no run {run_id!r} here, or not yet")
         return trace
+
+
+def _span(trace: RunTrace, span_id: str) -> Span:
+    span = next((span for span in trace.spans if span.span_id == span_id), None)
+    if span is None:
+        raise HTTPException(404, f"that run has no span {span_id!r}, or not yet")
+    return span
 
 
 def _asked(request: Request) -> Asked:

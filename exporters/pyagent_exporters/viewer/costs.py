@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 from typing import Final
@@ -26,31 +25,6 @@ _YEAR: Final = 5  # characters of a date that every label would have in common
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Chart = Mapping[str, str | Sequence[str] | Sequence[Mapping[str, str | Sequence[float]]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Rows added up."""
-
-    cost: Decimal
-    unpriced: int
-    calls: int
-    input_tokens: int
-    output_tokens: int
-
-    @classmethod
-    def of(cls, rows: Sequence[CostRow]) -> Totals:
-        return cls(
-            sum((row.cost for row in rows), Decimal(0)),
-            sum(row.unpriced for row in rows),
-            sum(row.calls for row in rows),
-            sum(row.input_tokens for row in rows),
-            sum(row.output_tokens for row in rows),
-        )
-
-    def share(self, row: CostRow) -> float:
-        """What part of the cost a row is, between 0 and 1."""
-        return float(row.cost / self.cost) if self.cost else 0.0
 
 
 def chart(rows: Sequence[CostRow], by: Dimension, bucket: Bucket | None) -> Chart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .spans import Role, Span
@@ -26,13 +26,17 @@ class Node:
     role: Role = "other"
     children: list[Node] = field(default_factory=list["Node"])
 
-    def walk(self) -> Iterator[tuple[Node, int]]:
-        """This node and all below it with their depth, parents before children."""
+    def walk(self, *, but_below: Collection[Node] = ()) -> Iterator[tuple[Node, int]]:
+        """This node and all below it with their depth, parents before children.
+
+        What is below one of `but_below` is left out.
+        """
         waiting = [(self, 0)]
         while waiting:
             node, depth = waiting.pop()
             yield node, depth
-            waiting += [(child, depth + 1) for child in reversed(node.children)]
+            if not but_below or node not in but_below:
+                waiting += [(child, depth + 1) for child in reversed(node.children)]
 
 
 def forest(spans: Sequence[Span], *, now: int, awaits_parents: bool = False) -> list[Node]:

@@ -19,6 +19,7 @@ from .runs import (
     RunQuery,
     RunSummary,
     Sort,
+    Sums,
 )
 from .tally import dollars
 
@@ -102,6 +103,32 @@ def costs(
             output_tokens=row["output"],
         )
         for row in costing(by, bucket, query).rows(db)
+    )
+
+
+def totals(db: sqlite3.Connection, query: RunQuery) -> Sums:
+    if query.model is not None:  # of a run, then, only the calls to that model
+        return Sums.of(costs(db, "pattern", None, query))
+    [row] = totalling(query).rows(db)
+    return Sums(
+        cost=dollars(row["whole"] * _MILLION + row["rest"]),
+        unpriced=row["unpriced"],
+        calls=row["calls"],
+        input_tokens=row["input"],
+        output_tokens=row["output"],
+    )
+
+
+def totalling(query: RunQuery) -> Statement:
+    """The sum of the runs' own figures, of which there are fewer than of calls."""
+    where, values = _filters(query, calls_too=False)
+    return Statement(
+        f"SELECT coalesce(sum(cost / {_MILLION}), 0) AS whole,"
+        f" coalesce(sum(cost % {_MILLION}), 0) AS rest,"
+        " coalesce(sum(unpriced), 0) AS unpriced, coalesce(sum(calls), 0) AS calls,"
+        " coalesce(sum(input), 0) AS input, coalesce(sum(output), 0) AS output"
+        f" FROM run WHERE {where}",
+        values,
     )
 
 

@@ -30,7 +30,7 @@ def html(trace: RunTrace) -> str:
     style = b"\n".join(map(static_file, ("viewer.css", "run.css"))).decode()
     return render(
         "report.html",
-        page=run_page.view(trace),
+        page=run_page.view(trace, whole=True),
         details_of=details,
         css=Markup(style),  # noqa: S704 - ours
         made_by=MADE_BY,

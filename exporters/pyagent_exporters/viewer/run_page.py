@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from . import waterfall
 from .details import CONTENT
 from .figures import Figures, Share, below, by_agent, by_model, by_phase, calls
 from .forest import Node, forest
@@ -13,7 +14,7 @@ from .plan_graph import PlanGraph, plan_graphs
 from .runs import RunSummary, RunTrace
 from .spans import Span
 from .waiting import Stretch, together
-from .waterfall import Execution, execution
+from .waterfall import Execution, Row, execution, tries_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +54,21 @@ class RunPageView:
         return self.summary.status == "running"
 
 
-def view(trace: RunTrace, *, now: int | None = None) -> RunPageView:
+def view(trace: RunTrace, *, now: int | None = None, whole: bool = False) -> RunPageView:
     """A run's page. `now`, in Unix nanoseconds, is where spans that go on are drawn to; by
-    default it is the time, or the last that was heard of a run that is not running."""
-    if now is None:
-        now = time.time_ns() if trace.summary.status == "running" else _last_heard(trace.spans)
-    traces = _trees(trace, now)
+    default it is the time, or the last that was heard of a run that is not running.
+
+    Unless it is to be `whole`, a long run's calls are left out: `rows_below` has those of an agent.
+    """
+    traces = _trees(trace, _now(trace) if now is None else now)
     roots = [root for trees in traces for root in trees]
     paid = calls(roots)
     figures = below(roots, paid)
-    executions = tuple(execution(trees, figures) for trees in traces)
+    executions = tuple(execution(trees, figures, whole=whole) for trees in traces)
     return RunPageView(
         summary=trace.summary,
         figures=Figures.total(figures[root] for root in roots),
-        retries=sum(row.attempt > 1 for each in executions for row in each.rows),
+        retries=sum(len(tries_of(trees)) for trees in traces),
         executions=executions,
         path=together(each.path for each in executions),
         graphs=plan_graphs(traces, figures),
@@ -75,6 +77,20 @@ def view(trace: RunTrace, *, now: int | None = None) -> RunPageView:
         models=by_model(paid),
         has_content=any(map(_has_content, trace.spans)),
     )
+
+
+def rows_below(trace: RunTrace, span_id: str) -> tuple[Row, ...] | None:
+    """The rows below one of a run's spans; None if it has none, or is not there."""
+    for trees in _trees(trace, _now(trace)):
+        nodes = (node for root in trees for node, _ in root.walk())
+        node = next((node for node in nodes if node.span_id == span_id), None)
+        if node is not None and node.children:
+            return waterfall.rows_below(trees, node, below(trees, calls(trees)))
+    return None
+
+
+def _now(trace: RunTrace) -> int:
+    return time.time_ns() if trace.summary.status == "running" else _last_heard(trace.spans)
 
 
 def _trees(trace: RunTrace, now: int) -> list[list[Node]]:

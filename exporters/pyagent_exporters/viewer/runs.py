@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal, get_args
@@ -88,6 +89,31 @@ class RunTrace:
 
     summary: RunSummary
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What runs came to together."""
+
+    cost: Decimal
+    unpriced: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+    @classmethod
+    def of(cls, rows: Sequence[CostRow]) -> Sums:
+        return cls(
+            cost=sum((row.cost for row in rows), Decimal(0)),
+            unpriced=sum(row.unpriced for row in rows),
+            calls=sum(row.calls for row in rows),
+            input_tokens=sum(row.input_tokens for row in rows),
+            output_tokens=sum(row.output_tokens for row in rows),
+        )
+
+    def share(self, row: CostRow) -> float:
+        """What part of the cost a row is, between 0 and 1."""
+        return float(row.cost / self.cost) if self.cost else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from pyagent_exporters.errors import ExporterError
 from . import queries
 from .bodies import from_bytes, storable
 from .placing import place
-from .runs import Bucket, Choices, CostRow, Dimension, RunPage, RunQuery, RunTrace
+from .runs import Bucket, Choices, CostRow, Dimension, RunPage, RunQuery, RunTrace, Sums
 from .schema import open_for_reading, open_for_writing
 from .spans import Span
 from .tally import Fact, Key, PaidCall, Totals, tally
@@ -200,6 +200,12 @@ class SpanStore:
         self._freshen()
         with self._reading() as db:
             return queries.costs(db, by, bucket, query)
+
+    def totals(self, query: RunQuery = _EVERY_RUN) -> Sums:
+        """What `costs` adds up to, by any dimension."""
+        self._freshen()
+        with self._reading() as db:
+            return queries.totals(db, query)
 
     def choices(self) -> Choices:
         """What there is to filter by."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
@@ -27,6 +27,7 @@ _FINEST: Final = 3  # units: a shorter piece of the path is not drawn
 _PATH_LINE: Final = 10  # how far down in a row
 _DEEPEST: Final = 12  # as run.css knows; what is further down is drawn at this depth
 _QUARTERS: Final = 4
+_LONG: Final = 300  # rows; of a longer run the calls are left out until they are asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,9 @@ class Bar:
 class Row:
     """One span. `depth` is how far it is indented; the next row is below it if it is deeper.
 
-    `seconds` is None for a span that has not come. `on_path` is how many seconds the run waited
-    for this span itself. `closes` counts the levels that end after this row.
+    `seconds` is None for a span that has not come. `on_path` is how many seconds the run waited for
+    this span itself. `left_out` counts the spans below it that have no rows. `closes` counts the
+    levels that end after this row.
     """
 
     span: Span | None
@@ -66,6 +68,7 @@ class Row:
     badges: tuple[str, ...]
     depth: int
     has_children: bool
+    left_out: int
     is_open: bool
     closes: int
 
@@ -101,22 +104,43 @@ class Execution:
     path: tuple[Stretch, ...]
 
 
-def execution(roots: Sequence[Node], figures: Mapping[Node, Figures]) -> Execution:
-    """The rows of one trace, which has at least one span; `figures` are those below each."""
-    start, end = min(root.start for root in roots), max(root.end for root in roots)
+def execution(
+    roots: Sequence[Node], figures: Mapping[Node, Figures], *, whole: bool = True
+) -> Execution:
+    """The rows of one trace, which has at least one span; `figures` are those below each.
+
+    Unless it is to be `whole`, what agents did is left out of a long one: `rows_below` has it.
+    """
+    start, end = _ends(roots)
     path = _path(roots, start, end)
     axis = _Axis(start, max(1, end - start), _by_node(path))
+    walked = [(node, depth) for root in roots for node, depth in root.walk()]
+    folded = set[Node]() if whole or len(walked) <= _LONG else _folded(roots)
     return Execution(
         trace_id=roots[0].trace_id,
         start=start,
         seconds=(end - start) / 1e9,
-        rows=tuple(_rows(roots, axis, figures)),
+        rows=tuple(_rows(roots, axis, figures, tries_of(roots), folded)),
         ticks=tuple(
             duration((end - start) * quarter / _QUARTERS / 1e9) if quarter else "0"
             for quarter in range(_QUARTERS + 1)
         ),
         path=tuple(stretches(path, roots)),
     )
+
+
+def rows_below(
+    roots: Sequence[Node], node: Node, figures: Mapping[Node, Figures]
+) -> tuple[Row, ...]:
+    """The rows below one of a trace's nodes, as they would stand among all of the trace."""
+    start, end = _ends(roots)
+    axis = _Axis(start, max(1, end - start), _by_node(_path(roots, start, end)))
+    depth = next(d for root in roots for other, d in root.walk() if other is node)
+    return tuple(_rows(node.children, axis, figures, tries_of([node]), top=depth + 1))
+
+
+def _ends(roots: Sequence[Node]) -> tuple[int, int]:
+    return min(root.start for root in roots), max(root.end for root in roots)
 
 
 # The critical path
@@ -151,18 +175,18 @@ class _Axis:
     def at(self, moment: float) -> float:
         return round(min(max(0, (moment - self.start) / self.length), 1) * AXIS, 1)
 
-    def bar(self, node: Node) -> Bar:
+    def bar(self, node: Node, path: Sequence[Segment]) -> Bar:
         left, right = self.at(node.start), self.at(node.end)
         length = max(right - left, _THINNEST)
         return Bar(
             start=round(min(left, AXIS - length), 1),
             length=round(length, 1),
             waited=round(max(0, self.at(node.start + _waited(node.span) * 1e9) - left), 1),
-            path="".join(self._strokes(node)),
+            path="".join(self._strokes(path)),
         )
 
-    def _strokes(self, node: Node) -> Iterator[str]:
-        for segment in self.path.get(node, ()):
+    def _strokes(self, segments: Sequence[Segment]) -> Iterator[str]:
+        for segment in segments:
             left, right = self.at(segment.start), self.at(segment.end)
             if right - left >= _FINEST:
                 yield f"M{left:g} {_PATH_LINE}H{right:g}"
@@ -174,13 +198,32 @@ def _waited(span: Span | None) -> float:
     return max(0.0, waited) if isinstance(waited, float) else 0.0
 
 
-def _rows(roots: Sequence[Node], axis: _Axis, figures: Mapping[Node, Figures]) -> Iterator[Row]:
+def _rows(
+    roots: Sequence[Node],
+    axis: _Axis,
+    figures: Mapping[Node, Figures],
+    tries: Mapping[Node, int],
+    folded: Collection[Node] = (),
+    *,
+    top: int = 0,
+) -> Iterator[Row]:
+    """The rows of these trees, whose roots stand at depth `top`; not of what is below `folded`."""
     opened = _opened(roots)
-    walked = [(node, min(depth, _DEEPEST)) for root in roots for node, depth in root.walk()]
-    following = [depth for _, depth in walked[1:]] + [0]
-    tries = _tries(roots)
+    walked = [
+        (node, min(top + depth, _DEEPEST))
+        for root in roots
+        for node, depth in root.walk(but_below=folded)
+    ]
+    following = [depth for _, depth in walked[1:]] + [min(top, _DEEPEST)]
     for (node, depth), after in zip(walked, following, strict=True):
-        span, path = node.span, axis.path.get(node, ())
+        span, path, left_out = node.span, axis.path.get(node, ()), 0
+        if node in folded:
+            below = [each for each, _ in node.walk()]
+            left_out = len(below) - 1
+            path = sorted(
+                (segment for each in below for segment in axis.path.get(each, ())),
+                key=lambda segment: segment.start,
+            )
         yield Row(
             span=span,
             key=node.span_id,
@@ -193,14 +236,27 @@ def _rows(roots: Sequence[Node], axis: _Axis, figures: Mapping[Node, Figures]) -
             attempt=tries.get(node, 1),
             seconds=None if span is None else (node.end - node.start) / 1e9,
             on_path=sum(segment.length for segment in path) / 1e9,
-            bar=axis.bar(node),
+            bar=axis.bar(node, path),
             notes=tuple(_notes(node)),
             badges=tuple(badges(node, tries.get(node, 1))),
             depth=depth,
-            has_children=after > depth,
-            is_open=node in opened,
+            has_children=after > depth or left_out > 0,
+            left_out=left_out,
+            is_open=node in opened and not left_out,
             closes=max(0, depth - after + 1),
         )
+
+
+def _folded(roots: Sequence[Node]) -> set[Node]:
+    """Agents that only calls and tools are below."""
+    folded: set[Node] = set()
+    for root in roots:
+        for node, _ in root.walk():
+            if node.role == "agent" and node.children:
+                below = (other for other, _ in node.walk() if other is not node)
+                if all(other.role not in ("agent", "pattern") for other in below):
+                    folded.add(node)
+    return folded
 
 
 def _opened(roots: Sequence[Node]) -> set[Node]:
@@ -220,7 +276,7 @@ def _goes_on(node: Node) -> bool:
     return node.span is not None and node.span.end is None
 
 
-def _tries(roots: Sequence[Node]) -> dict[Node, int]:
+def tries_of(roots: Sequence[Node]) -> dict[Node, int]:
     """Which attempt a call is, where the one before it failed; first ones are not in it."""
     numbers: dict[Node, int] = {}
     for root in roots:

@@ -16,23 +16,15 @@
     Chart.defaults.font.family = style("--sans");
     const amounts = { stacked: true, ticks: { callback: dollars, maxTicksLimit: 7, maxRotation: 0 } };
     const names = { stacked: true, grid: { display: false }, ticks: { autoSkip: !flat, maxRotation: 0 } };
-    chart = new Chart(figure.firstElementChild, {
-      type: "bar",
-      data: {
-        labels,
-        datasets: series.map(({ name, values }, n) => ({
-          label: name, data: values, backgroundColor: style(`--c${n}`), maxBarThickness: flat ? 22 : 56,
-        })),
-      },
-      options: {
-        indexAxis: flat ? "y" : "x",
-        scales: flat ? { x: amounts, y: names } : { x: names, y: amounts },
-        plugins: {
-          legend: { display: !flat, position: "bottom", labels: { boxWidth: 10, boxHeight: 10 } },
-          tooltip: { callbacks: { label: ({ dataset, raw }) => ` ${dataset.label}: ${dollars(raw)}` } },
-        },
-      },
-    });
+    const scales = flat ? { x: amounts, y: names } : { x: names, y: amounts };
+    const legend = { display: !flat, position: "bottom", labels: { boxWidth: 10 } };
+    const label = ({ dataset, raw }) => ` ${dataset.label}: ${dollars(raw)}`;
+    const plugins = { legend, tooltip: { callbacks: { label } } };
+    const datasets = series.map(({ name, values }, n) => (
+      { label: name, data: values, backgroundColor: style(`--c${n}`), maxBarThickness: flat ? 22 : 56 }
+    ));
+    const options = { indexAxis: flat ? "y" : "x", scales, plugins };
+    chart = new Chart(figure.firstElementChild, { type: "bar", data: { labels, datasets }, options });
   }
 
   draw();

@@ -1,4 +1,4 @@
-// Keys for the rows of a run, and a call's details when they are asked for. The page works without.
+// Keys for the rows of a run; calls and their details when they are asked for. The page works without.
 "use strict";
 (() => {
   const known = new Map(); // what was fetched, by address: a page that is renewed asks for it again
@@ -17,16 +17,16 @@
       const answer = await fetch(address).catch(() => null);
       if (!answer || !answer.ok) return; // the link is still there
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const details = page.querySelector("[data-details] > .details");
-      if (!details) return;
-      if (row.matches(".is-running")) return show(link, details);
-      known.set(address, details);
+      const found = [...page.querySelectorAll("[data-details] > *")];
+      if (!found.length) return;
+      if (row.matches(".is-running")) return show(link, found);
+      known.set(address, found);
     }
-    show(link, known.get(address).cloneNode(true));
+    show(link, known.get(address).map((part) => part.cloneNode(true)));
   }
 
-  function show(link, details) {
-    if (link.isConnected) link.replaceWith(document.adoptNode(details));
+  function show(link, found) {
+    if (link.isConnected) link.replaceWith(...found.map((part) => document.adoptNode(part)));
   }
 
   document.addEventListener("keydown", (event) => {

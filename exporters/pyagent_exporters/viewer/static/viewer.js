@@ -1,11 +1,10 @@
-// Keys, and pages that follow what happens. Every page says all it has to say without this.
+// Keys, and pages that follow what happens. They say all without this, too.
 "use strict";
 (() => {
   const all = (what, from = document) => [...from.querySelectorAll(what)];
   const find = (what, from = document) => from.querySelector(what);
-  const on = (event, what) => document.addEventListener(event, what);
 
-  on("change", ({ target }) => {
+  document.addEventListener("change", ({ target }) => {
     if (target.matches("[data-filters] select")) target.form.requestSubmit();
     mayCompare();
   });
@@ -15,7 +14,7 @@
     for (const button of all("[data-compare]")) button.disabled = all("[name=run]:checked").length !== 2;
   }
 
-  on("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {
     const at = document.activeElement;
     if (event.ctrlKey || event.metaKey || event.altKey || at.matches("select, input:not([type=checkbox])")) return;
     const rows = all("[data-row]");
@@ -28,21 +27,21 @@
     event.preventDefault();
   });
 
-  // A page with data-live asks for its version, and takes over its #live when that has grown:
-  // what is ticked, unfolded, scrolled and in focus stays so.
-  const source = find("#main").dataset.live;
+  // A page with data-live takes over its #live when its version has grown: what is ticked,
+  // unfolded, scrolled and in focus stays so.
+  const { live: source, version: shown } = find("#main").dataset;
   const state = find("[data-live-state]");
-  let known = null;
+  let known = +shown;
 
   async function look() {
     if (!document.hidden) {
       const version = await ask(source).then((answer) => answer.json()).catch(() => null);
       const old = known;
       if (version) known = version.version;
-      if (version && old !== null && old !== known) await renew().catch(() => (known = old));
-      const words = version ? "Live" : "Not connected";
+      if (old !== known) await renew().catch(() => (known = old));
       state.hidden = false;
       state.classList.toggle("lost", !version);
+      const words = version ? "Live" : "Not connected";
       if (state.textContent !== words) state.textContent = words;
     }
     setTimeout(look, 1500);
@@ -67,7 +66,7 @@
       if (twin && open !== undefined) twin.open = open;
       if (twin && (left || top)) twin.scrollTo(left, top);
     }
-    if (focus && document.activeElement === document.body) document.getElementById(focus)?.focus({ preventScroll: true });
+    document.getElementById(focus)?.focus({ preventScroll: true });
     mayCompare();
     document.dispatchEvent(new Event("viewer:renewed"));
   }
