@@ -15,7 +15,12 @@ from tests.wire.team import team_responder
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *(DOCS / "patterns").glob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *(p for d in (DOCS, DOCS / "patterns", DOCS / "observability") for p in d.glob("*.md")),
+    ]
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 
