@@ -27,6 +27,15 @@ from pyagent_providers.testing import ScriptedLLM
 from . import crews
 
 NOW = time.time_ns()
+
+
+@pytest.fixture(autouse=True)
+def it_is_now() -> None:
+    """A run that nothing came of since the suite began would be taken for lost."""
+    global NOW
+    NOW = time.time_ns()
+
+
 SECOND = 10**9
 
 
