@@ -7,7 +7,6 @@ PY       := .venv/bin/python
 EXTRAS   := openai,anthropic,google,otlp,prometheus,console,cli,ui,spec,mcp,dbos,temporal
 GROUP     = --group pyproject.toml:$(1)
 MODEL    ?=
-JAEGER   := v1.76.0
 
 help:
 	@echo "make demo                   the main job on a real model, offline"
@@ -16,7 +15,7 @@ help:
 	@echo "make test                   every test but the slow ones, offline"
 	@echo "make test-model             the tests on a real local model"
 	@echo "make test-durable           the kill suite and the cluster's tests: kill -9, PostgreSQL, Temporal"
-	@echo "make test-backends          real runs sent to a real Phoenix, and a real Jaeger where Go is"
+	@echo "make test-backends          real runs sent to a real Phoenix; where Go is, to Jaeger and Prometheus 3"
 	@echo "make test-soak              2,000 runs, a hundred at once, against a faulty server"
 	@echo "make test-fuzz              100,000 answers that may be plans"
 	@echo "make test-properties        the property tests with thousands of examples: half an hour"
@@ -36,13 +35,14 @@ help:
 	@echo "installing Phoenix into .venv-phoenix ..."
 	@.ci/venv .venv-phoenix $(call GROUP,phoenix)
 
-# Built where its module lies: `go install` refuses a go.mod with a replace directive in it.
-.gobin/jaeger:
+# Built where their modules lie: `go install` refuses a go.mod with a replace directive in it.
+.gobin/jaeger: MODULE = github.com/jaegertracing/jaeger@v1.76.0
+.gobin/prometheus: MODULE = github.com/prometheus/prometheus@v0.305.0
+.gobin/%:
 	@mkdir -p .gobin
-	@echo "building Jaeger $(JAEGER) ..."
-	@cd "$$(go mod download -json github.com/jaegertracing/jaeger@$(JAEGER) | \
-	    sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
-	    go build -trimpath -ldflags='-s -w' -o '$(CURDIR)/.gobin/jaeger' ./cmd/jaeger
+	@echo "building $(MODULE) ..."
+	@cd "$$(go mod download -json $(MODULE) | sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
+	    go build -trimpath -ldflags='-s -w' -o '$(CURDIR)/$@' ./cmd/$*
 
 .venv-demo/.ready: pyproject.toml .ci/venv
 	@.ci/debian libgomp1 python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")'
@@ -60,7 +60,7 @@ cluster-demo: .venv/.ready
 test: test-main test-litellm
 
 SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py tests/durable/test_temporal.py
-BACKENDS := tests/backends/test_phoenix.py tests/backends/test_jaeger.py
+BACKENDS := tests/backends/test_phoenix.py tests/backends/test_jaeger.py tests/dashboards/test_push.py
 
 test-main: .venv/.ready
 	$(PY) -m pytest $(addprefix --ignore=,$(SLOW) $(BACKENDS) tests/soak)
@@ -70,8 +70,8 @@ test-durable: .venv/.ready
 
 test-backends: .venv/.ready .venv-phoenix/.ready
 	@.ci/debian chromium command -v chromium || echo "without Chromium no page is looked at"
-	@if command -v go >/dev/null; then $(MAKE) .gobin/jaeger; else \
-	    echo "without Go Jaeger's tests are skipped"; fi
+	@if command -v go >/dev/null; then $(MAKE) .gobin/jaeger .gobin/prometheus; else \
+	    echo "without Go the tests with Jaeger and Prometheus 3 are skipped"; fi
 	$(PY) -m pytest $(BACKENDS)
 
 test-soak: .venv/.ready

@@ -38,7 +38,12 @@ def executable(*names: str) -> str | None:
 
 PROMETHEUS_SERVER = executable("prometheus")
 ALERTMANAGER = executable("alertmanager", "prometheus-alertmanager")
-PROMETHEUS_3 = os.environ.get("PYAGENT_PROMETHEUS3") or executable("prometheus3")
+BUILT = Path(__file__).parents[2] / ".gobin" / "prometheus"  # by the Makefile
+PROMETHEUS_3 = (
+    os.environ.get("PYAGENT_PROMETHEUS3")
+    or executable("prometheus3")
+    or (str(BUILT) if BUILT.exists() else None)
+)
 
 
 def free_port() -> int:

@@ -27,7 +27,9 @@ NOT_OF_A_PUSH = ("Telemetry lost",)  # all of it arrives here
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Costs]]:
     if PROMETHEUS_3 is None:
-        pytest.skip("needs Prometheus 3 as prometheus3, or its path in PYAGENT_PROMETHEUS3")
+        pytest.skip(
+            "needs Prometheus 3: `make .gobin/prometheus` where Go is, or PYAGENT_PROMETHEUS3"
+        )
     directory = tmp_path_factory.mktemp("pushed")
     config = yaml.safe_load((PROMETHEUS / "push.yml").read_text())
     config["rule_files"] = [str(path) for path in RULES]
