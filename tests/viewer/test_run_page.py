@@ -179,6 +179,17 @@ def test_in_a_long_run_what_an_agent_did_comes_when_its_row_is_opened(
     page.locator(".row.chat").nth(1).wait_for()
 
 
+def test_of_very_many_agents_the_dearest_are_listed_and_the_rest_a_link_away(
+    window: Windows, serve: Callable[..., Viewer], store: SpanStore
+) -> None:
+    trace = long_run()
+    store.add(trace.spans)
+    page = window().open(f"{serve().url}/runs/{trace.summary.run_id}")
+    assert page.locator("section[aria-labelledby=by-agent] tbody tr").count() == 50
+    page.get_by_role("link", name="100 more").click()
+    assert page.locator("tbody tr").count() == 150
+
+
 def test_without_script_a_call_is_a_link_away_and_rows_fold(window: Windows, page_url: str) -> None:
     page = window(script=False).open(page_url)
     call = page.locator(".row.chat.is-ok").first

@@ -180,7 +180,9 @@ def long_run() -> RunTrace:
         asked = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
         refused = Made("chat m", n, n + 0.4, asked, error="Busy")
         answered = Made("chat m", n + 0.4, n + 1, asked)
-        workers.append(agent(f"w{n}", "worker", n, n + 1, None, refused, answered))
+        worker = agent(f"w{n}", "worker", n, n + 1, None, refused, answered)
+        worker.attributes = {**worker.attributes, semconv.AGENT_NAME: f"w{n}"}
+        workers.append(worker)
     return only_run(as_viewed(recorded(pattern("p", 0, 150, *workers))))
 
 
