@@ -14,7 +14,16 @@ from pyagent_providers import LLM
 
 from . import arguments, cluster, deciding, definitions, pages, prices, records, running, viewing
 from .arguments import ProviderLimit
-from .going_on import FAILED, carry_out, go_on, go_on_with_all, say_end, send, team_of
+from .going_on import (
+    FAILED,
+    carry_out,
+    carry_out_runs,
+    go_on,
+    go_on_with_all,
+    say_end,
+    send,
+    team_of,
+)
 from .options import Db, JournalDb, Json, NoResume, Run, Team, Url
 from .screen import Screen
 from .stores import DEFAULT_DB, URL_VARIABLE, Place, Store, journal_at, kept_in
@@ -143,7 +152,7 @@ def resume(
             run_id = await store.find(run)
             await go_on(screen, place, store, run_id, arguments.team(team), team_name=team)
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 @app.command()
@@ -157,7 +166,7 @@ def serve(team: Team = None, db: JournalDb = DEFAULT_DB) -> None:
             screen.note(f"serving {str(db)!r}; Ctrl-C ends it")
             await store.serve(loaded, on_end=lambda run_id, end: say_end(screen, run_id, end))
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 @app.command()
@@ -183,7 +192,7 @@ def signal(
                 screen, place, store, run_id, name, sent, team_name=team, only_send=no_resume
             )
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 @app.command()
@@ -226,7 +235,7 @@ def fork(
             screen.note(f"run {short(run_id)} is forked as {new}")
             await go_on(screen, place, store, new, loaded, team_name=team)
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 @app.command()
@@ -269,7 +278,7 @@ def replay(
             f"\n{found.call.key} as recorded, {dollars(found.cost)}; no call was made", "bold"
         )
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 @app.command()
@@ -325,7 +334,7 @@ def worker(
 ) -> None:
     """Do the work of submitted runs on this machine, beside other workers."""
     screen = Screen()
-    carry_out(screen, cluster.work(screen, database_url, limit or ()))
+    carry_out_runs(screen, cluster.work(screen, database_url, limit or ()))
 
 
 @app.command()

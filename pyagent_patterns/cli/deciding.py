@@ -8,7 +8,7 @@ import typer
 
 from pyagent_patterns.people import Decision, Wanted
 
-from .going_on import carry_out, how_to_decide, send
+from .going_on import carry_out_runs, how_to_decide, send
 from .options import Db, NoResume, Run, Team, Url
 from .screen import Screen
 from .stores import Place, kept_in
@@ -96,7 +96,7 @@ def _decide(
                 only_send=only_send,
             )
 
-    carry_out(screen, work())
+    carry_out_runs(screen, work())
 
 
 def _which(

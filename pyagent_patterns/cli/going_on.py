@@ -41,17 +41,22 @@ _STATUS: Final[Mapping[Ending, int]] = {
 }
 
 
-def carry_out(
-    screen: Screen, work: Coroutine[object, object, T], *, trace: Path | None = None
+def carry_out_runs(
+    screen: Screen, work: Coroutine[object, object, T], trace: Path | None = None
 ) -> T:
+    """`carry_out`, of work in which runs go on: they are seen in the file `trace`, and wherever
+    OpenTelemetry's variables say."""
+    with seen(screen, trace):
+        return carry_out(screen, work)
+
+
+def carry_out(screen: Screen, work: Coroutine[object, object, T]) -> T:
     """The work's value. What is wrong with a run is told in its own words, without a traceback.
 
-    What runs do is sent to the file `trace`, and where OpenTelemetry's variables say. Raises
-    typer.Exit, with the exit status.
+    Raises typer.Exit, with the exit status.
     """
     try:
-        with seen(screen, trace):
-            return asyncio.run(work)
+        return asyncio.run(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(STOPPED) from None
     except (PyAgentError, ProviderError, LookupError) as error:

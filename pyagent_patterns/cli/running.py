@@ -24,7 +24,7 @@ from pyagent_providers.errors import ProviderError
 from pyagent_providers.types import JSONValue
 
 from . import arguments
-from .going_on import account, accounted, carry_out, explained
+from .going_on import account, accounted, carry_out_runs, explained
 from .screen import Screen
 from .stores import DB_VARIABLE, DEFAULT_DB, Place
 
@@ -116,7 +116,7 @@ def run(
         if not quiet:
             account(screen, result)
 
-    carry_out(screen, work(), trace=trace)
+    carry_out_runs(screen, work(), trace)
 
 
 async def _tell(screen: Screen, team: Pattern, task: str, how: How) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,3 +224,24 @@ def test_a_trace_that_cannot_be_written_is_said_and_the_run_goes_on() -> None:
     assert status == 0
     assert answer
     assert "nowhere/trace.jsonl" in said
+
+
+@pytest.mark.parametrize(("command", "traces"), [("runs", False), ("run", True)])
+def test_only_a_command_that_runs_a_team_sets_up_telemetry(command: str, traces: bool) -> None:
+    pyagent("run", "newsroom.py:team", "Why?", "--db", "runs.db", "--quiet")
+    given = ["newsroom.py:team", "Why?", "--quiet"] if command == "run" else ["--db", "runs.db"]
+    program = (
+        "import sys\nfrom pyagent_patterns.cli.app import app\n"
+        f"app({[command, *given]!r}, standalone_mode=False)\n"
+        "print('opentelemetry.sdk' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        errors="replace",  # the answer is a hostile one
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == str(traces)
