@@ -109,10 +109,10 @@ class RedactedJournal:
 _FIGURES: Final = ("budget", "estimate", "begin", "sleep")
 # What of a question tells who is asked, and is compared when it is put.
 _OF_A_QUESTION: Final = ("fingerprint", "run_id")
-# What of a result is figures, times, ids and the ledger.
+# What of a result is figures, times, ids and the ledger; its outcomes are looked at one by one.
 _OF_A_RESULT: Final = (
     *("run_id", "trace_id", "calls", "usage", "started_at"),
-    *("cost_estimate", "plan_estimate"),
+    *("cost_estimate", "plan_estimate", "outcomes"),
 )
 _OF_AN_OUTCOME: Final = ("cost", "usage", "started_at", "ended_at")
 
@@ -124,9 +124,11 @@ def _value(activity: str, value: JSONObject) -> JSONObject:
 
 
 def _without(value: JSONObject, kept: Sequence[str]) -> JSONObject:
-    """An object without secrets, but for the parts that are kept as they are."""
-    clean = cast(JSONObject, redacted_json(value))
-    return {**clean, **{name: value[name] for name in kept if name in value}}
+    """An object of ours without secrets, but for the parts that are kept as they are."""
+    return {
+        name: each if name in kept else redacted_json(each)  # names are ours, too
+        for name, each in value.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,6 @@ class _Result:
 
     def to_dict(self) -> JSONObject:
         result = self.shows.to_dict()
-        clean = _without(result, _OF_A_RESULT)
         outcomes = cast("Sequence[JSONObject]", result.get("outcomes", ()))
-        return {**clean, "outcomes": [_without(each, _OF_AN_OUTCOME) for each in outcomes]}
+        clean = [_without(each, _OF_AN_OUTCOME) for each in outcomes]
+        return {**_without(result, _OF_A_RESULT), "outcomes": clean}

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary, finalize
@@ -91,7 +91,7 @@ def redacted_attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, A
 def _redacted_value(value: AttributeValue) -> AttributeValue:
     if isinstance(value, str):
         return redacted(value)
-    if value is None or isinstance(value, int | float):
+    if value is None or isinstance(value, _FIGURES):
         return value
     clean = tuple(redacted(each) if isinstance(each, str) else each for each in value)
     return cast(AttributeValue, clean)
@@ -101,15 +101,26 @@ def redacted_json(value: JSONValue) -> JSONValue:
     """A JSON value, each text in it without secrets, names too; itself where there are none."""
     if isinstance(value, str):
         return redacted(value)
-    if isinstance(value, Mapping):
-        clean = {redacted(name): redacted_json(each) for name, each in value.items()}
-        same = all(clean.get(name) is each for name, each in value.items())
+    if value is None or isinstance(value, _FIGURES):
+        return value
+    same = True  # kept count of on the way: this is done to all that a store is given
+    if isinstance(value, _MAPPINGS):
+        clean: dict[str, JSONValue] = {}
+        for name, each in value.items():
+            shown, new = redacted(name), redacted_json(each)
+            clean[shown] = new
+            same = same and new is each and shown is name
         return value if same else clean
-    if isinstance(value, Sequence):
-        items = [redacted_json(each) for each in value]
-        same = all(new is old for new, old in zip(items, value, strict=True))
-        return value if same else items
-    return value
+    items: list[JSONValue] = []
+    for each in value:
+        new = redacted_json(each)
+        items.append(new)
+        same = same and new is each
+    return value if same else items
+
+
+_FIGURES: Final = (int, float)
+_MAPPINGS: Final = (dict, Mapping)  # a dict is one, but to ask that takes ten times as long
 
 
 class Filter(logging.Filter):
