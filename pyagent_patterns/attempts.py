@@ -66,15 +66,14 @@ class Attempts:
     async def answer(self) -> Completion:
         """The first answer that any of the agent's models gives.
 
-        Raises what the last attempt did, or `Refused`; a cancellation goes through.
+        One that the budget has no room for is passed over: the next may cost less. Raises what the
+        last attempt did, or `Refused`; a cancellation goes through.
         """
         *others, last = self._question.agent.llms
         for llm in others:
             try:
                 return await self._of(llm, has_another=True)
-            except Refused:
-                raise
-            except Exception:  # noqa: S112 - not lost: it is in the ledger
+            except Exception:  # noqa: S112 - not lost: it is in the ledger, or was not sent
                 continue
         return await self._of(last, has_another=False)
 

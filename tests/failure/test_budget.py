@@ -103,6 +103,23 @@ async def test_what_is_reserved_and_not_used_goes_to_those_who_wait() -> None:
     assert result.cost_estimate <= COST * 2
 
 
+def _dear() -> Greedy:
+    dear = Greedy()
+    dear.price = ModelPrice(input=1000, output=1000)
+    return dear
+
+
+async def test_where_a_model_is_too_dear_for_what_is_left_the_next_one_answers() -> None:
+    dear, cheap = _dear(), Greedy()
+    agent = Agent("a", [dear, cheap], max_tokens=100)
+    result = await Solo(agent).run("hello", budget=Budget(max_cost_usd=COST))
+    assert (result.status, result.cost_estimate) == ("completed", COST)
+    assert (dear.asked, cheap.asked) == (0, 1)
+    with pytest.raises(BudgetExceeded) as refused:
+        await Solo(agent).run("hello", budget=Budget(max_cost_usd=COST / 2))
+    assert not refused.value.result.calls
+
+
 async def test_calls_whose_length_nothing_bounds_are_made_one_by_one_and_overspend_by_one() -> None:
     llm = Greedy(writes=100, seconds=0.001)
     budget = Budget(max_cost_usd=COST * 5 / 2)
