@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import uuid
 from abc import ABC, abstractmethod
@@ -18,9 +17,10 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from os import PathLike
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
+from .approval import approved
 from .asking import Labels
 from .attribution import Attribution, attribution_of
 from .budget import Budget
@@ -41,12 +41,13 @@ from .errors import (
 )
 from .estimate import Past
 from .events import Event, Observer, RunDone, RunStarted
-from .form import Form, OutputType, Unfit
+from .form import Form, Unfit
 from .funding import closing_of, purse_of
 from .journal import MemoryStore, RunEnd, RunStart, Store
 from .log import log_end, log_event, logger
-from .people import GATES, AskHuman, Gate, Human, ask_at_terminal, at_terminal
-from .policy import OnError, Policy
+from .options import How, Options, Policies
+from .people import GATES, AskHuman, Human, ask_at_terminal, at_terminal
+from .policy import Policy
 from .record import RunRecord
 from .redacted import opened
 from .result import Outcome, Result
@@ -59,65 +60,9 @@ from .telemetry import PatternSpan, RunSpan
 from .timeouts import Timeouts
 from .tools import Tool
 from .toolsets import OpenToolsets
-from .traffic import Traffic
 
 __all__ = ["Agent", "Budget", "How", "Member", "Options", "Outcome", "Pattern", "Policies",
            "Result", "RetryPolicy", "Timeouts"]  # fmt: skip
-
-
-class How(TypedDict, total=False):
-    """How a run is to go; see `Pattern.run`."""
-
-    inputs: object
-    on_event: Observer | None
-    run_id: str | None
-    durable: str | PathLike[str] | Store | None
-    budget: Budget | None
-    human: Human | None
-    session: Session | None
-    tenant: str | None
-    user: str | None
-
-
-class Policies(TypedDict, total=False):
-    """What every pattern can be told of failure, time, money, people and its answer.
-
-    `retry`, `timeouts` and `on_error` hold for agents without their own: see
-    `pyagent_patterns.policy`. `budget` holds in every run, beside one that `run` is given.
-    `degrade_to` are simpler patterns or single agents, tried in turn when a run fails: they are
-    given the task and all work that is done. `traffic` has the rate limits and circuit breakers;
-    all patterns share one unless they are given their own. Within another pattern's run, what is
-    not said here is as it is there; time limits of a run are its own.
-
-    `approve` are the gates at which a person is asked (see `pyagent_patterns.people`): the "plan",
-    before any of it runs; "tools", each call of an unsafe tool, also in patterns within; the
-    "answer".
-
-    `output_type`, a type that pydantic knows or a JSON Schema, is what the answer must be; it is
-    then `result.data`. An answer that is not is sent back once. `inputs` is what `run(inputs=)`
-    must be.
-    """
-
-    retry: RetryPolicy | None
-    timeouts: Timeouts | None
-    on_error: OnError | None
-    budget: Budget | None
-    degrade_to: Sequence[Agent | Pattern]
-    traffic: Traffic | None
-    approve: Sequence[Gate]
-    output_type: OutputType | None
-    inputs: OutputType | None
-
-
-class Options(Policies, total=False):
-    """What every pattern can be told.
-
-    `name` and `description` say what it is where it works within another pattern; the description
-    is what a planner is told of it.
-    """
-
-    name: str | None
-    description: str
 
 
 class Pattern(ABC):
@@ -145,7 +90,7 @@ class Pattern(ABC):
         self.budget = options.get("budget")
         self.degrade_to = tuple(options.get("degrade_to", ()))
         for stand_in in self.degrade_to:
-            if not isinstance(stand_in, Agent | Pattern):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(stand_in, Agent | Pattern):
                 raise TypeError(f"degrade_to must have Agents and Patterns; got {stand_in!r}")
         self.approve = frozenset(options.get("approve", ()))
         if unknown := self.approve - set(GATES):
@@ -479,7 +424,7 @@ class Pattern(ABC):
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                answer = await self._approved(ctx, await self._answer(ctx, task))
+                answer = await approved(ctx, self.name, self.form, await self._answer(ctx, task))
         except TimeoutError as error:
             if seconds is None or not limit.expired():
                 raise
@@ -511,29 +456,7 @@ class Pattern(ABC):
             raise refused from failure  # what it came of
         raise failure
 
-    async def _approved(self, ctx: RunContext, answer: str) -> str:
-        """The answer as a person lets it through, or writes it: in its form, too."""
-        if not ctx.gated("answer"):
-            return answer
-        scope, text = ctx.child("approval"), f"The answer of {self.name}:\n\n{answer}"
-        for _ in range(_EDITS):
-            decision = await scope.consult("answer", self.name, text, {"text": answer})
-            if not decision.approved:
-                raise DeclinedError("answer", self.name, decision.reason, answer)
-            if decision.value is None:
-                return answer
-            value = decision.value
-            edited = value if isinstance(value, str) else json.dumps(value)
-            try:
-                if self.form is not None:
-                    self.form.read(edited)
-                return edited
-            except Unfit as unfit:
-                text = f"The answer of {self.name}:\n\n{answer}\n\nThat edit does not fit: {unfit}"
-        raise DeclinedError("answer", self.name, f"{_EDITS} edits of it did not fit", answer)
 
-
-_EDITS = 5  # of one answer, after which it is taken as declined
 # What ends a run from within, and a simpler pattern or agent may do better at.
 _FAILURES = (AgentError, PlanError, WorkersFailedError, StageError, RunAborted, RouteError)
 # What of a pattern within another's run is a failure of its own.

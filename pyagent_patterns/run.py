@@ -1,15 +1,13 @@
 """What a pattern sees of a run: scopes, and what can be asked for in them.
 
-Scopes (`child`), questions (`ask`), an assigned graph (`carry_out`, `dag`), other recorded work
-(`call`), waits (`wait_signal`, `sleep`), people (`consult`) and the run's record (`record`). It
-never sees a clock, an asyncio task or a span. Every question goes through `door.put`.
+Scopes (`child`), questions (`ask`), an assigned graph (`carry_out`, `dag`), what else a `Scope`
+has, and the run's record (`record`). It never sees a clock, an asyncio task or a span. Every
+question goes through `door.put`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,23 +24,19 @@ from .agent import Agent, Member
 from .asking import Labels, agent_span
 from .budget import Budget
 from .context import Fitted
-from .door import Run
 from .errors import AgentError, AnswerError, RunAborted, ScopeError
 from .estimate import Past, Work, expected_cost
-from .events import ApprovalGiven, ApprovalWanted
 from .fitting import Fitting, check_that_it_fits
 from .form import Form, Unfit
-from .journal import Call, Called, Suspend
-from .keys import Input, OneAtATime, segment
-from .log import logger
-from .people import Decision, Gate, Wanted, WantedKind, decided_by
+from .keys import segment
+from .people import Decision, Gate, WantedKind
 from .plan import Assignment
 from .policy import OnError, Policy
 from .purse import Closing, Purse
 from .question import Assigned, Question, Reply
-from .record import RunRecord
 from .result import Outcome
 from .schedule import Failed, Node, Settled
+from .scope import Scope
 from .session import Conversation, messages_of
 from .telemetry import PatternSpan
 from .tools import Tool
@@ -82,39 +76,10 @@ class Inner:
     answers: bool
 
 
-class RunContext:
-    """One scope of a run. Calls in a scope come one after another; parallel work takes children.
+class RunContext(Scope):
+    """A scope as a pattern sees it: with scopes below it, graphs in them, and whom to ask."""
 
-    A call's key is the scope's path, the activity and an ordinal, so that it is the same in
-    every execution of the run, in whatever order things happen.
-    """
-
-    __slots__ = ("_calling", "_children", "_made", "_path", "_purse", "_run", "_task")
-
-    def __init__(
-        self,
-        run: Run,
-        path: str = "",
-        task: Assigned | None = None,
-        purse: Purse | None = None,
-    ) -> None:
-        self._run = run
-        self._purse = purse
-        self._path = path
-        self._task = task
-        self._children: set[str] = set()
-        self._made = 0
-        self._calling = OneAtATime(path)
-
-    @property
-    def record(self) -> RunRecord:
-        """What the run has to show so far; a pattern reports its plan and outcomes to it."""
-        return self._run.record
-
-    @property
-    def task_id(self) -> str | None:
-        """The assignment that this scope is for, if any."""
-        return None if self._task is None else self._task.id
+    __slots__ = ()
 
     def child(self, name: str, *, budget: Budget | None = None) -> RunContext:
         """A scope below this one; a `budget` holds in it beside those above.
@@ -298,94 +263,10 @@ class RunContext:
         with self._calling:
             return await self._fitting(member, phase).pieces(pieces, build, form)
 
-    async def call(
-        self,
-        activity: str,
-        work: Callable[[], Awaitable[JSONValue]],
-        *,
-        input: JSONValue = None,
-    ) -> JSONValue:
-        """Do something that is not to be done twice, or differs each time: what it gave.
-
-        On record, it is not done again. `input` is what decides the result: with another one the
-        same call raises InputChanged. Time, chance and every look outside belong in here.
-        """
-        with self._calling:
-            key = self._key(activity)
-            return (await self._recorded(key, activity, input, work)).value["value"]
-
-    async def wait_signal(self, name: str) -> JSONValue:
-        """The next value that is sent to the run under `name`.
-
-        Until it comes the run is suspended: nothing of it runs, in any process.
-        """
-        with self._calling:
-            return await self._run.journal.signal(self._key("signal"), name)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait. A run with a store is suspended meanwhile, as by `wait_signal`."""
-        with self._calling:
-
-            async def until() -> JSONValue:
-                return time.time() + seconds
-
-            key = self._key("sleep")
-            called = await self._recorded(key, "sleep", seconds, until)
-            await self._run.journal.sleep(key, cast(float, called.value["value"]))
-
-    async def consult(self, kind: WantedKind, who: str, text: str, details: JSONObject) -> Decision:
-        """Ask a person. A run with a store and nobody at hand is suspended until they decide."""
-        with self._calling:
-            run, key = self._run, self._key("consult")
-            wanted = Wanted(
-                run_id=run.record.run_id, key=key, kind=kind, who=who, text=text, details=details
-            )
-            wants = ApprovalWanted(run_id=run.record.run_id, wanted=wanted)
-
-            async def decision() -> JSONValue:
-                if run.human is None:
-                    return None
-                run.record.tell(wants)
-                return (await decided_by(run.human, wanted)).to_dict()
-
-            asked = wanted.to_dict()
-            value = (await self._recorded(key, "consult", asked, decision)).value["value"]
-            if value is None:  # nobody at hand
-                decided = await self._decision_sent(wants, Input("consult", asked).input_hash)
-            else:
-                decided = Decision.from_value(value, kind)
-            run.record.tell(
-                ApprovalGiven(run_id=run.record.run_id, wanted=wanted, decision=decided)
-            )
-            return decided
-
-    def gated(self, gate: Gate) -> bool:
-        """Whether a person is asked there."""
-        return gate in self._run.gates
-
     def _writes_the_answer(self, member: Member, phase: Phase) -> bool:
         """Whether that is so by default."""
         last = member is self._run.last and phase in ("worker", "stage")
         return phase == "synthesis" or last
-
-    async def _decision_sent(self, wants: ApprovalWanted, asked: str) -> Decision:
-        """The decision that is sent to the run; until there is one it is suspended.
-
-        It is kept under what was asked, so that a fork does not take one for something else. What
-        is no decision is passed over: a slip of whoever sends it must not end the run.
-        """
-        run, name = self._run, wants.wanted.key
-        while True:
-            try:
-                value = await run.journal.signal(self._key(f"signal-{asked[:8]}"), name)
-            except Suspend:
-                run.record.tell(wants)
-                raise
-            try:
-                return Decision.from_value(value, wants.wanted.kind)
-            except ValueError as error:
-                run_id = run.record.run_id
-                logger.warning("run %s, signal %r: %s; send another", run_id, name, error)
 
     async def _ask_for(
         self, form: Form, agent: Agent, prompt: str, phase: Phase, work: Fitted | None
@@ -545,23 +426,6 @@ class RunContext:
             if all(call.replayed for call in span.calls):
                 span.replayed()
         return reply
-
-    async def _recorded(
-        self, key: str, activity: str, input: JSONValue, work: Callable[[], Awaitable[JSONValue]]
-    ) -> Called:
-        async def value() -> JSONObject:
-            # What is given back is what JSON makes of it, as it will be on a replay.
-            return {"value": json.loads(json.dumps(await work()))}
-
-        call = Call(key, activity, Input(activity, input))
-        called = await self._run.journal.call(call, value)
-        self.record.called(key, called)
-        return called
-
-    def _key(self, activity: str) -> str:
-        key = f"{self._path}{segment(activity)}:{self._made}"
-        self._made += 1
-        return key
 
     def _child(self, name: str, task: Assigned | None) -> RunContext:
         if name in self._children:

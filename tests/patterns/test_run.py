@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from pyagent_patterns import Agent, AgentError, OrchestratorWorkers, RetryPolicy
+from pyagent_patterns.door import Run
 from pyagent_patterns.errors import InputChanged, ScopeError
 from pyagent_patterns.events import (
     CallSettled,
@@ -24,7 +25,7 @@ from pyagent_patterns.journal import Call, Called, Journal, MemoryStore, RunStar
 from pyagent_patterns.ledger import CallRecord
 from pyagent_patterns.policy import Policy
 from pyagent_patterns.record import RunRecord
-from pyagent_patterns.run import Run, RunContext
+from pyagent_patterns.run import RunContext
 from pyagent_patterns.telemetry import PatternSpan
 from pyagent_providers import Completion, Cost, Message, Usage
 from pyagent_providers.errors import (
