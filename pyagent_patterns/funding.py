@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 from pyagent_providers.types import JSONObject
 
@@ -71,12 +72,37 @@ def _count(purse: Purse, call: Earlier, agents: Sequence[Agent]) -> None:
         for paid in Reply.from_dict(call.value, replayed=True).calls:
             purse.count_before(paid)
     elif call.input is not None:
-        with suppress(LookupError):  # the team has no such agent any more
-            question = Question.from_dict(call.input, agents)
-            agent = question.agent
-            messages = agent.messages(question.prompt)
-            quote = agent.llm.quote(messages, schema=question.schema, sampling=agent.sampling)
-            purse.count_doubtful(agent.llm, quote)
+        with suppress(LookupError):  # the team has no such model any more
+            question = _as_recorded(call.input, agents)
+            llm = question.agent.llm
+            quote = llm.quote(
+                question.messages,
+                schema=question.schema,
+                tools=question.tools,
+                sampling=question.agent.sampling,
+            )
+            purse.count_doubtful(llm, quote)
+
+
+def _as_recorded(asked: JSONObject, agents: Sequence[Agent]) -> Question:
+    """A question on record, to one of `agents` or to one that is none of them any more.
+
+    Those are agents that a planner defined, or that summarised, on the same models. Raises
+    LookupError for a model that none of them has.
+    """
+    with suppress(LookupError):
+        return Question.from_dict(asked, agents)
+    model = asked["provider"], asked["model"]
+    for llm in [llm for agent in agents for llm in agent.llms]:
+        if (llm.provider, llm.model) == model:
+            agent = Agent(
+                cast(str, asked["agent"]),
+                llm,
+                system_prompt=cast(str, asked["system_prompt"]),
+                **cast("dict[str, Any]", asked["sampling"]),
+            )
+            return Question.from_dict({**asked, "fingerprint": agent.fingerprint}, [agent])
+    raise LookupError(f"no agent of the team has the model {model!r}")
 
 
 def _on_record(earlier: Sequence[Earlier]) -> Budget | None:

@@ -388,6 +388,42 @@ async def test_what_was_spent_before_a_crash_counts_and_the_budget_is_remembered
         assert [c.agent for c in result.calls if not c.replayed] == ["writer"]
 
 
+class Hires(Solo):
+    """Asks an agent that is not one of its members, as a planner may define one."""
+
+    async def _execute(self, ctx: RunContext, task: str) -> str:
+        made = Agent("made", self._agent.llm, system_prompt="Be brief.", max_tokens=100)
+        return await ctx.ask(made, task, phase="worker", answers=True)
+
+
+@pytest.mark.parametrize("pattern", [Solo, Hires])
+async def test_a_call_that_was_cut_off_counts_with_its_tools_and_whoever_made_it(
+    pattern: type[Solo], tmp_path: Path
+) -> None:
+    def look_up(word: str) -> str:
+        raise AssertionError("nobody calls it")
+
+    look_up.__doc__ = "What it means. " * 300
+
+    def asking(llm: Greedy) -> Solo:
+        return pattern(Agent("a", llm, max_tokens=100, tools=[look_up]))
+
+    once = await asking(Greedy()).run("hello")
+    budget = Budget(max_cost_usd=once.cost_estimate * 3 / 2)  # for one, and not for another
+    with Runs(tmp_path / "runs.db") as runs:
+        hung = Greedy(seconds=60)
+        run = asyncio.create_task(
+            asking(hung).run("hello", run_id="r", durable=runs, budget=budget)
+        )
+        while not hung.asked:
+            assert not run.done()
+            await asyncio.sleep(0.002)
+        run.cancel()
+        await asyncio.wait([run])
+        with pytest.raises(BudgetExceeded, match=r"of \$0\.\d+ is spent"):
+            await runs.resume("r", asking(Greedy()))
+
+
 async def test_going_on_with_a_greater_budget_goes_on(tmp_path: Path) -> None:
     crew = team(2)
     crew.workers["w1"] = Agent("w1", Greedy(seconds=60), max_tokens=100)
