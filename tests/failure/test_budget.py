@@ -309,11 +309,11 @@ async def test_seconds_cut_off_the_work_and_leave_time_for_the_answer() -> None:
         synthesizer=Agent("writer", ScriptedLLM([Step("in time", delay=0.02)], price=PRICE)),
         traffic=Traffic(),
     )
-    result = await crew.run("the task", budget=Budget(max_seconds=0.4))
+    result = await crew.run("the task", budget=Budget(max_seconds=1.5))
     assert (result.output, result.status) == ("in time", "partial")
     assert [o.status for o in result.outcomes] == ["completed", "failed"]
     assert "max_seconds are over" in (result.outcomes[1].error or "")
-    assert result.duration_seconds < 0.4
+    assert result.duration_seconds < 1.5
     assert [c.price_source for c in result.outcomes[1].calls] == ["estimate"]
 
 
