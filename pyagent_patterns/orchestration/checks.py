@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyagent_patterns.agent import Member, MemberLike, as_member
+from pyagent_patterns.agent import Agent, Member, MemberLike, as_member
 from pyagent_patterns.base import Pattern
 
 
@@ -25,6 +25,13 @@ def named(argument: str, members: Sequence[MemberLike]) -> dict[str, Member]:
     if not team:
         raise ValueError(f"{argument} is empty; give at least one Agent to do the work")
     return team
+
+
+def an_agent(argument: str, value: Agent) -> Agent:
+    """The agent. Raises TypeError for anything else: only an agent can also write the answer."""
+    if not isinstance(value, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{argument} must be an Agent('name', llm); got {value!r}")
+    return value
 
 
 def at_least(argument: str, least: int, value: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 from pyagent_patterns.agent import Agent, Member, MemberLike, as_member
 from pyagent_patterns.base import Options, Pattern
@@ -18,9 +18,10 @@ from pyagent_patterns.plan import Assignment
 from pyagent_patterns.result import Outcome
 from pyagent_patterns.run import RunContext
 from pyagent_providers.base import OutputSchema
+from pyagent_providers.semconv import Phase
 from pyagent_providers.types import JSONObject
 
-from .checks import at_least, limit_of, named
+from .checks import an_agent, at_least, limit_of, named
 from .planning import AgentFactory, Planner, Planning, PlanningMode
 from .prompts import DEFAULT, SYNTHESIS_ROLE, Prompts, with_feedback, with_outputs
 from .review import Judge, Review, as_reviews, reviewed
@@ -55,6 +56,8 @@ class OrchestratorWorkers(Pattern):
     """
 
     name = "orchestrator_workers"
+    planning_phase: ClassVar[Phase] = "plan"
+    """What its planning is called in traces and journals."""
 
     def __init__(
         self,
@@ -76,9 +79,7 @@ class OrchestratorWorkers(Pattern):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**options)
-        if orchestrator is not None and not isinstance(orchestrator, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"orchestrator must be an Agent('name', llm); got {orchestrator!r}")
-        self.orchestrator = orchestrator
+        self.orchestrator = None if orchestrator is None else an_agent("orchestrator", orchestrator)
         self.workers = named("workers", workers if worker is None else [*workers, worker])
         self.synthesizer = _synthesizer(synthesizer, orchestrator)
         self.max_parallel = limit_of("max_parallel", max_parallel)
@@ -91,6 +92,7 @@ class OrchestratorWorkers(Pattern):
         self.planner = Planner(
             member=_planner(planner, orchestrator),
             workers=self.workers,
+            phase=self.planning_phase,
             mode=planning,
             max_iterations=at_least("max_iterations", 1, max_iterations),
             max_replans=at_least("max_replans", 0, max_replans),
@@ -112,7 +114,7 @@ class OrchestratorWorkers(Pattern):
         return self.planner.agent_factory is not None or super().makes_agents
 
     async def _execute(self, ctx: RunContext, task: str) -> str:
-        planning = self.planner.begin(ctx.child("plan"), task)
+        planning = self.planner.begin(ctx.child(self.planning_phase), task)
         while plan := await planning.next():
             work = ctx.child(planning.scope)
             await work.carry_out(plan, partial(self._do, planning), limit=self.max_parallel)

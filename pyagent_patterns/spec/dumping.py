@@ -189,6 +189,14 @@ class _Writer:
             case Team():
                 lead, workers = pattern.planner.member, pattern.workers.values()
                 return {"lead": self._member(lead), "workers": self._members(workers)}
+            case Hierarchical():
+                written: Written = {
+                    "manager": self._member(pattern.manager),
+                    "teams": self._members(pattern.teams.values()),
+                    "synthesizer": self._synthesizer(pattern.synthesizer, pattern.manager),
+                    "max_parallel": pattern.max_parallel,
+                }
+                return _without_none(written)
             case OrchestratorWorkers():
                 return self._orchestrator(pattern)
             case Pipeline():
@@ -206,17 +214,9 @@ class _Writer:
                     classifier = self._parts.named(classifier, f"the classifier of {pattern!r}")
                 elif classifier is not None:
                     classifier = self._member(classifier)
-                written: Written = {"routes": routes, "classifier": classifier}
+                written = {"routes": routes, "classifier": classifier}
                 written |= _told(pattern, {"default": None, "top_k": 1})
                 return _without_none(written | {"merge": self._or_none(pattern.merge)})
-            case Hierarchical():
-                written = {
-                    "manager": self._member(pattern.manager),
-                    "teams": self._members(pattern.teams.values()),
-                    "synthesizer": self._synthesizer(pattern.synthesizer, pattern.manager),
-                    "max_parallel": pattern.max_parallel,
-                }
-                return _without_none(written)
             case Parallel():
                 members = self._members(pattern.side_by_side.values())
                 return _without_none({"members": members, "merge": self._or_none(pattern.merge)})

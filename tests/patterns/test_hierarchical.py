@@ -335,3 +335,8 @@ async def test_a_manager_that_gives_no_answer_fails_the_run_and_loses_no_work() 
 def test_teams_that_cannot_work_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=said):
         Hierarchical(**{"manager": says("boss"), "teams": [says("a")], **options})
+
+
+def test_a_lead_that_is_no_agent_is_refused() -> None:
+    with pytest.raises(TypeError, match="lead must be an Agent"):
+        Team("team", Pipeline([says("a")]), [says("b")])  # type: ignore[arg-type]
