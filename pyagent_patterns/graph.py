@@ -10,7 +10,6 @@ from pyagent_providers.hostile import shown
 from .agent import Agent, Member, MemberTool
 from .base import Pattern
 from .orchestration import (
-    Hierarchical,
     Loop,
     OrchestratorWorkers,
     Parallel,
@@ -109,14 +108,7 @@ class _Chart:
     def _inside(self, pattern: Pattern) -> None:
         match pattern:
             case OrchestratorWorkers():
-                self._planned(
-                    pattern.planner.member,
-                    pattern.workers.values(),
-                    pattern.synthesizer,
-                    pattern.reviews,
-                )
-            case Hierarchical():
-                self._planned(pattern.manager, pattern.teams.values(), pattern.synthesizer, ())
+                self._planned(pattern)
             case Pipeline():
                 before: Sequence[str] = ()
                 for stage in pattern.stages:
@@ -137,22 +129,16 @@ class _Chart:
                 for member in pattern.members:
                     self.member(member)
 
-    def _planned(
-        self,
-        planner: Member,
-        workers: Iterable[Member],
-        writer: Member,
-        reviews: Sequence[Review],
-    ) -> None:
-        plan = self.member(planner, role="plans")
-        work = [self.member(worker) for worker in workers]
+    def _planned(self, pattern: OrchestratorWorkers) -> None:
+        plan = self.member(pattern.planner.member, role="plans")
+        work = [self.member(worker) for worker in pattern.workers.values()]
         self._all([plan], work)
-        for review in reviews:
+        for review in pattern.reviews:
             if review.of == "outcome":
                 work = [self._review(review, work)]
-        last = [self.member(writer, role="writes the answer")]
+        last = [self.member(pattern.synthesizer, role="writes the answer")]
         self._all(work, last)
-        for review in reviews:
+        for review in pattern.reviews:
             if review.of == "answer":
                 last = [self._review(review, last)]
 
