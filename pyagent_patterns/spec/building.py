@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
 
-from pyagent_patterns.agent import Agent, AgentTool, Member, as_member
+from pyagent_patterns.agent import Agent, AgentTool, Member, MemberTool, as_member
 from pyagent_patterns.base import Pattern
-from pyagent_patterns.orchestration import (
-    Hierarchical,
-    Loop,
-    OrchestratorWorkers,
-    Parallel,
-    Pipeline,
-    Review,
-    Route,
-    Router,
-    Team,
-)
+from pyagent_patterns.orchestration import Review, Route
 from pyagent_patterns.skills import Skills
 from pyagent_patterns.tools import Toolset
 from pyagent_providers import LLM
@@ -26,6 +17,7 @@ from . import making
 from .faults import Path, meant_or_all
 from .parts import AgentSpec, LLMSpec, MemberToolSpec, Spec
 from .teams import (
+    PATTERNS,
     DefinitionSpec,
     GateSpec,
     HierarchicalSpec,
@@ -42,11 +34,28 @@ from .teams import (
 )
 from .workshop import Workshop, given
 
+T = TypeVar("T")
+
 _DEEPEST: Final = 60
-_AGENT_OPTIONS: Final = (
-    "description", "max_tokens", "temperature", "top_p", "stop", "seed", "output_schema", "stream",
-    "on_error", "max_steps", "use_history", "max_context_tokens", "keep_recent",
-)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What can stand under a name of its own: how it is made, and what else may be written."""
+
+    what: str
+    make: Callable[[Workshop, Any, Path], object]
+    otherwise: str = ""
+    words: Sequence[str] = ()
+
+
+_SECTIONS: Final[Mapping[str, _Part]] = {
+    "models": _Part("model", making.model, "; or write provider:model, such as openai:gpt-4o-mini"),
+    "tools": _Part(
+        "tool", making.tools, "; or write module:function, or ask_human", words=["ask_human"]
+    ),
+    "mcp": _Part("MCP server", making.server),
+}
 
 
 class Builder:
@@ -62,18 +71,16 @@ class Builder:
 
     def team(self) -> Pattern | None:
         """The team, and all else that is defined, for its faults."""
-        definition = self._definition
-        for section in ("models", "tools", "mcp"):
-            named = cast("dict[str, object]", getattr(definition, section) or {})
-            for name in named:
-                self._entry(section, name)
+        for section in _SECTIONS:
+            for name in self._named_in(section):
+                self._part(section, name, ())
         for name in self._agents:
             self._named(name, ("agents", name))
         for name in self._patterns:
             self._named(name, ("patterns", name))
             if name in self._agents:
                 self._shop.trouble(("patterns", name), f"an agent is named {name!r}, too")
-        team = self._member(definition.team, ("team",))
+        team = self._member(self._definition.team, ("team",))
         if team is None or isinstance(team, Pattern):
             return team
         self._shop.trouble(
@@ -138,17 +145,27 @@ class Builder:
         self._under_way.pop()
         return found
 
-    def _entry(self, section: str, name: str) -> object:
-        """A model, tools or a server that stands under a name."""
-        spec: Any = getattr(self._definition, section)[name]
-        make: Any = {"models": making.model, "tools": making.tools, "mcp": making.server}[section]
-        return self._once(name, (), (section, name), lambda p: make(self._shop, spec, p))
+    def _part(self, section: str, spec: object, at: Path) -> Any:
+        """A model, tools or a server: what has the name in its section, or what is said here."""
+        shop, part, named = self._shop, _SECTIONS[section], self._named_in(section)
+        if isinstance(spec, str):
+            if spec in named:
+                return self._once(
+                    spec, at, (section, spec), lambda place: part.make(shop, named[spec], place)
+                )
+            if ":" not in spec and spec not in part.words and not shop.is_faulty(spec):
+                known = meant_or_all(spec, named)
+                shop.trouble(at, f"no {part.what} is named {spec!r}{known}{part.otherwise}")
+                return None
+        return part.make(shop, spec, at)
+
+    def _named_in(self, section: str) -> dict[str, object]:
+        return getattr(self._definition, section) or {}
 
     def _agent(self, spec: AgentSpec, name: str, at: Path) -> Agent | None:
         shop = self._shop
         since = shop.troubles
         models = self._models(spec.llm, (*at, "llm"))
-        options: dict[str, Any] = given(spec, *_AGENT_OPTIONS)
         prompt = shop.text(spec.system_prompt, (*at, "system_prompt")) or ""
         tools = self._tools(spec, at)
         if spec.skills is not None and not shop.is_faulty(spec.skills):
@@ -157,155 +174,84 @@ class Builder:
             if skills is not None:
                 prompt = f"{prompt}\n\n{skills.summary}" if prompt else skills.summary
                 tools += skills.tools()
+        options = given(spec, but=["skills"])
         options |= {
+            "name": spec.name or name,
+            "llm": models,
+            "system_prompt": prompt,
+            "tools": tools,
             "retry": making.retry(shop, spec.retry, (*at, "retry")),
             "timeouts": making.timeouts(shop, spec.timeouts, (*at, "timeouts")),
             "fallback": self._member(spec.fallback, (*at, "fallback")),
             "mcp": self._servers(spec, at),
         }
-        return shop.made(
-            at,
-            since,
-            lambda: Agent(spec.name or name, models, system_prompt=prompt, tools=tools, **options),
-        )
+        return shop.made(at, since, lambda: Agent(**options))
 
     def _models(self, spec: str | LLMSpec | Sequence[str | LLMSpec], at: Path) -> list[LLM]:
-        found: list[LLM | None] = []
-        if isinstance(spec, list):
-            for n, one in enumerate(spec):
-                found.append(self._model(one, (*at, n)))
-        else:
-            found.append(self._model(cast("str | LLMSpec", spec), at))
-        return [one for one in found if one is not None]
-
-    def _model(self, spec: str | LLMSpec, at: Path) -> LLM | None:
-        known = self._definition.models or {}
-        if isinstance(spec, str) and spec in known:
-            return cast("LLM | None", self._entry("models", spec))
-        if isinstance(spec, str) and ":" not in spec and not self._shop.is_faulty(spec):
-            self._shop.trouble(
-                at,
-                f"no model is named {spec!r}{meant_or_all(spec, known)}; or write provider:model, "
-                "such as openai:gpt-4o-mini",
-            )
-            return None
-        return making.model(self._shop, spec, at)
-
-    def _tools(self, spec: AgentSpec, at: Path) -> list[AgentTool]:
-        known, found = self._definition.tools or {}, list[AgentTool]()
-        for n, entry in enumerate(spec.tools or ()):
-            place = (*at, "tools", n)
-            since = self._shop.troubles
-            made: Any
-            if isinstance(entry, str) and entry in known:
-                made = self._entry("tools", entry)
-            elif isinstance(entry, str) and ":" not in entry and entry != "ask_human":
-                made = None
-                if not self._shop.is_faulty(entry):
-                    self._shop.trouble(
-                        place,
-                        f"no tool is named {entry!r}{meant_or_all(entry, known)}; or write "
-                        "module:function, or ask_human",
-                    )
-            else:
-                made = making.tools(self._shop, entry, place)
-            for tool in cast("Sequence[AgentTool | MemberToolSpec]", made or ()):
-                if not isinstance(tool, MemberToolSpec):
-                    found.append(tool)
-                    continue
-                member = self._member(tool.member, (*place, "member"))
-                as_tool = self._shop.made(
-                    place,
-                    since,
-                    lambda m=member, t=tool: cast("Agent | Pattern", m).as_tool(
-                        t.name, t.description
-                    ),
-                )
-                found += [] if as_tool is None else [as_tool]
-        return found
+        if not isinstance(spec, list):
+            return _there([self._part("models", spec, at)])
+        return _there([self._part("models", one, (*at, n)) for n, one in enumerate(spec)])
 
     def _servers(self, spec: AgentSpec, at: Path) -> list[Toolset]:
-        known, found = self._definition.mcp or {}, list[Toolset]()
-        for n, entry in enumerate(spec.mcp or ()):
-            place = (*at, "mcp", n)
-            made: object = None
-            if isinstance(entry, str) and entry in known:
-                made = self._entry("mcp", entry)
-            elif isinstance(entry, str) and ":" not in entry:
-                if not self._shop.is_faulty(entry):
-                    self._shop.trouble(
-                        place, f"no MCP server is named {entry!r}{meant_or_all(entry, known)}"
-                    )
-            else:
-                made = making.server(self._shop, entry, place)
-            found += [] if made is None else [cast(Toolset, made)]
-        return found
+        servers = enumerate(spec.mcp or ())
+        return _there([self._part("mcp", one, (*at, "mcp", n)) for n, one in servers])
+
+    def _tools(self, spec: AgentSpec, at: Path) -> list[AgentTool]:
+        found: list[AgentTool | None] = []
+        for n, entry in enumerate(spec.tools or ()):
+            place = (*at, "tools", n)
+            for tool in self._part("tools", entry, place) or ():
+                is_member = isinstance(tool, MemberToolSpec)
+                found.append(self._member_tool(tool, place) if is_member else tool)
+        return _there(found)
+
+    def _member_tool(self, spec: MemberToolSpec, at: Path) -> MemberTool | None:
+        since = self._shop.troubles
+        member: Any = self._member(spec.member, (*at, "member"))
+        return self._shop.made(at, since, lambda: member.as_tool(**given(spec, but=["member"])))
 
     def _pattern(self, spec: PatternSpec, at: Path) -> Pattern | None:
         since = self._shop.troubles
-        options = self._options(spec, at)
-        make = self._maker(spec, at, options)
-        return self._shop.made(at, since, make)
+        options = given(spec, but=["pattern"]) | self._options(spec, at) | self._own(spec, at)
+        return self._shop.made(at, since, lambda: PATTERNS[spec.pattern](**options))
 
-    def _maker(self, spec: PatternSpec, at: Path, options: dict[str, Any]) -> Callable[[], Pattern]:
-        """What makes the pattern of its parts, which are made here."""
+    def _own(self, spec: PatternSpec, at: Path) -> dict[str, object]:
+        """What only this kind of pattern is made of."""
 
-        def member(key: str) -> Any:
-            return self._member(getattr(spec, key), (*at, key))
+        def member(*keys: str) -> dict[str, object]:
+            return {key: self._member(getattr(spec, key), (*at, key)) for key in keys}
 
-        def members(key: str) -> Any:
-            several = cast("Sequence[MemberSpec]", getattr(spec, key) or ())
-            return [self._member(one, (*at, key, n)) for n, one in enumerate(several)]
+        def several(key: str, make: Callable[[Any, Path], object]) -> dict[str, object]:
+            specs: Sequence[object] = getattr(spec, key) or ()
+            return {key: [make(one, (*at, key, n)) for n, one in enumerate(specs)]}
 
         match spec:
             case OrchestratorWorkersSpec():
-                options |= given(spec, "max_parallel", "planning", "max_iterations", "max_replans",
-                                 "max_new_agents", "plan_schema")  # fmt: skip
-                options |= self._imports(spec, at, "agent_factory", "prompts")
-                options |= {
-                    key: member(key) for key in ("orchestrator", "planner", "worker", "synthesizer")
+                return {
+                    **member("orchestrator", "planner", "worker", "synthesizer"),
+                    **several("workers", self._member),
+                    **several("review", self._review),
+                    **self._imports(spec, at, "agent_factory", "prompts"),
                 }
-                workers = members("workers")
-                review = [
-                    self._review(one, (*at, "review", n)) for n, one in enumerate(spec.review or ())
-                ]
-                return lambda: OrchestratorWorkers(
-                    workers=workers, review=cast("list[Review]", review), **options
-                )
             case TeamOfLeadSpec():
-                lead, workers = member("lead"), members("workers")
-                return lambda: Team(lead=lead, workers=workers, **options)
+                return member("lead") | several("workers", self._member)
             case PipelineSpec():
-                options |= given(spec, "sees")
-                stages = [self._stage(one, (*at, "stages", n)) for n, one in enumerate(spec.stages)]
-                return lambda: Pipeline(stages, **options)
+                return several("stages", self._stage)
             case RouterSpec():
-                options |= given(spec, "default", "top_k")
-                options |= {
-                    "classifier": self._given(spec.classifier, (*at, "classifier")),
-                    "merge": member("merge"),
-                }
-                routes: list[Any] = [
-                    self._route(one, (*at, "routes", n)) for n, one in enumerate(spec.routes)
-                ]
-                return lambda: Router(routes, **options)
+                classifier = self._given(spec.classifier, (*at, "classifier"))
+                routes = several("routes", self._route)
+                return {"classifier": classifier, **routes, **member("merge")}
             case HierarchicalSpec():
-                options |= given(spec, "max_parallel")
-                options |= {key: member(key) for key in ("manager", "synthesizer")}
-                teams = members("teams")
-                return lambda: Hierarchical(teams=teams, **options)
+                return member("manager", "synthesizer") | several("teams", self._member)
             case ParallelSpec():
-                several, merge = members("members"), member("merge")
-                return lambda: Parallel(several, merge=merge, **options)
+                return several("members", self._member) | member("merge")
             case LoopSpec():
-                options |= given(spec, "criteria", "max_rounds")
-                worker, judge = member("worker"), self._given(spec.judge, (*at, "judge"))
-                return lambda: Loop(worker, cast(Any, judge), **options)
+                return {**member("worker"), "judge": self._given(spec.judge, (*at, "judge"))}
 
-    def _options(self, spec: PatternSpec, at: Path) -> dict[str, Any]:
+    def _options(self, spec: PatternSpec, at: Path) -> dict[str, object]:
+        """What every pattern can be told that is made of something."""
         shop = self._shop
-        options: dict[str, Any] = given(spec, "name", "description", "on_error", "approve")
-        options |= {
+        return {
             "retry": making.retry(shop, spec.retry, (*at, "retry")),
             "timeouts": making.timeouts(shop, spec.timeouts, (*at, "timeouts")),
             "budget": making.budget(shop, spec.budget, (*at, "budget")),
@@ -315,11 +261,11 @@ class Builder:
             ],
             "output_type": shop.schema(spec.output_type, (*at, "output_type")),
             "inputs": shop.schema(spec.inputs, (*at, "inputs")),
+            **self._imports(spec, at, "traffic"),
         }
-        return options | self._imports(spec, at, "traffic")
 
     def _imports(self, spec: Spec, at: Path, *keys: str) -> dict[str, object]:
-        names = cast("dict[str, str]", given(spec, *keys))
+        names = {key: name for key, name in given(spec).items() if key in keys}
         return {key: self._shop.imported(name, (*at, key)) for key, name in names.items()}
 
     def _stage(self, spec: object, at: Path) -> Any:
@@ -332,16 +278,21 @@ class Builder:
 
     def _review(self, spec: ReviewSpec, at: Path) -> Review | None:
         since = self._shop.troubles
-        judge: Any = self._given(spec.judge, (*at, "judge"))
-        options: dict[str, Any] = given(spec, "criteria", "max_rounds", "of")
-        return self._shop.made(at, since, lambda: Review(judge, **options))
+        options = given(spec)
+        options["judge"] = self._given(spec.judge, (*at, "judge"))
+        return self._shop.made(at, since, lambda: Review(**options))
 
     def _route(self, spec: RouteSpec | MemberSpec, at: Path) -> object:
         if not isinstance(spec, RouteSpec):
             return self._member(spec, at)
         since = self._shop.troubles
-        options: dict[str, Any] = given(spec, "description")
-        member: Any = self._member(spec.member, (*at, "member"))
+        options = given(spec, but=["route"])
+        options["member"] = self._member(spec.member, (*at, "member"))
         if spec.when is not None:
             options["when"] = self._shop.function(spec.when, (*at, "when"))
-        return self._shop.made(at, since, lambda: Route(spec.route, member, **options))
+        return self._shop.made(at, since, lambda: Route(spec.route, **options))
+
+
+def _there(found: Iterable[T | None]) -> list[T]:
+    """Those that could be made."""
+    return [one for one in found if one is not None]

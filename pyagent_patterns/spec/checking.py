@@ -39,7 +39,7 @@ def checked(value: Value, faults: Faults) -> DefinitionSpec | None:
                 faults.add(path, " or ".join(dict.fromkeys(messages)))
             _take_out(value, path, tried)
     for path, part in _parts(spec, ()):
-        known = [name for name in type(part).model_fields]
+        known = type(part).model_fields
         for key in part.model_extra or ():
             faults.add((*path, key), f"there is no such key here{meant_or_all(key, known)}")
     return spec

@@ -105,7 +105,7 @@ class Describer:
             if isinstance(owner, Skills):
                 skills = owner
             else:
-                options = _changed(owner, Workspace.__init__, "writable", "max_read")
+                options = changed(owner, Workspace.__init__, "writable", "max_read")
                 listed.append({"workspace": self.path(owner.root), **options})
         return listed, skills
 
@@ -139,13 +139,13 @@ class Describer:
             written["effects"] = dict(terms.effects)
         return {
             **written,
-            **_changed(terms, usual, *_SERVER_OPTIONS),
-            **_changed(toolset, usual, "start_timeout", "max_result_chars"),
+            **changed(terms, usual, *_SERVER_OPTIONS),
+            **changed(toolset, usual, "start_timeout", "max_result_chars"),
         }
 
     def retry(self, policy: RetryPolicy, who: str) -> JSONValue:
         """A retry policy, as far as it is not the usual one."""
-        written = _changed(policy, RetryPolicy, "max_attempts", "backoff", "max_backoff", "jitter")
+        written = changed(policy, RetryPolicy, "max_attempts", "backoff", "max_backoff", "jitter")
         on = policy.retry_on
         if on is not None:
             several = cast("Sequence[object]", on if isinstance(on, tuple) else [on])
@@ -153,7 +153,7 @@ class Describer:
         return written
 
     def timeouts(self, timeouts: Timeouts) -> JSONValue:
-        return _changed(timeouts, Timeouts, *(field.name for field in fields(Timeouts)))
+        return changed(timeouts, Timeouts, *(field.name for field in fields(Timeouts)))
 
     def budget(self, budget: Budget) -> JSONValue:
         given = budget.to_dict().items()
@@ -197,12 +197,12 @@ class Describer:
             return ""
         there = as_tool(cast(Callable[..., object], _at(tool.made_of)))
         names = ("name", "description", "effect", "approve", "timeout")
-        changed: Written = {
+        told: Written = {
             name: getattr(tool, name)
             for name in names
             if getattr(tool, name) != getattr(there, name)
         }
-        return {"function": function, **changed} if changed else function
+        return {"function": function, **told} if told else function
 
     def _bubblewrap(self, sandbox: Bubblewrap) -> JSONValue:
         usual = _defaults(Bubblewrap.__init__)
@@ -212,6 +212,11 @@ class Describer:
         if sandbox.visible:
             written["visible"] = [self.path(folder) for folder in sandbox.visible]
         return written
+
+
+def changed(value: object, constructor: Callable[..., object], *names: str) -> Written:
+    """The attributes of these names that are not what the constructor's arguments default to."""
+    return _unlike({name: getattr(value, name) for name in names}, _defaults(constructor))
 
 
 _UNSAFE: Final = {"effect": "unsafe", "approve": False}
@@ -259,11 +264,6 @@ def _hidden(name: str, text: str) -> str:
 def _defaults(function: Callable[..., object]) -> dict[str, object]:
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: cast(object, parameter.default) for parameter in parameters}
-
-
-def _changed(value: object, constructor: Callable[..., object], *names: str) -> Written:
-    """The attributes of these names that are not what the constructor's arguments default to."""
-    return _unlike({name: getattr(value, name) for name in names}, _defaults(constructor))
 
 
 def _unlike(written: Mapping[str, Any], usual: Mapping[str, object]) -> Written:

@@ -25,15 +25,16 @@ from pyagent_patterns.orchestration import (
 )
 from pyagent_providers.types import JSONObject, JSONValue
 
-from .describing import CannotWriteError, Describer, Written
+from .describing import CannotWriteError, Describer, Written, changed
 from .naming import free_key
+from .teams import PATTERNS
 
 if TYPE_CHECKING:
     import yaml
 
-_SAMPLING: Final = ("max_tokens", "temperature", "top_p", "seed")
-_AGENT_OPTIONS: Final = {"stream": False, "on_error": None, "max_steps": 10, "use_history": None,
-                         "max_context_tokens": None, "keep_recent": 4}  # fmt: skip
+_AGENT_OPTIONS: Final = (
+    *("stream", "on_error", "max_steps", "use_history", "max_context_tokens", "keep_recent"),
+)
 
 
 def dump(
@@ -141,12 +142,12 @@ class _Writer:
             written["skills"] = self._parts.path(skills.folder)
         texts = {"system_prompt": prompt, "description": agent.description}
         written |= {name: text for name, text in texts.items() if text}
-        written |= _told(agent.sampling, dict.fromkeys(_SAMPLING))
+        written |= changed(agent.sampling, Agent, "max_tokens", "temperature", "top_p", "seed")
         if agent.sampling.stop:
             written["stop"] = list(agent.sampling.stop)
         if agent.output_schema is not None:
             written["output_schema"] = agent.output_schema.schema
-        written |= _told(agent, _AGENT_OPTIONS)
+        written |= changed(agent, Agent, *_AGENT_OPTIONS)
         if agent.retry is not None:
             written["retry"] = self._parts.retry(agent.retry, who)
         if agent.timeouts is not None:
@@ -172,10 +173,9 @@ class _Writer:
         return self._keys[id(toolset)]
 
     def _pattern(self, pattern: Pattern) -> JSONValue:
-        kind = _KINDS.get(type(pattern))
-        if kind is None:
+        if type(pattern) not in _KINDS:
             return self._parts.named(pattern, f"the team {pattern.name!r}")
-        written: Written = {"pattern": kind}
+        written: Written = {"pattern": pattern.kind}
         if pattern.options.get("name"):
             written["name"] = pattern.name
         if pattern.description:
@@ -200,13 +200,12 @@ class _Writer:
             case OrchestratorWorkers():
                 return self._orchestrator(pattern)
             case Pipeline():
-                sees: Written = {} if pattern.sees == "previous" else {"sees": pattern.sees}
                 stages: list[JSONValue] = []
                 for stage in pattern.stages:
                     several = self._members(stage.team.values())
                     stages.append(several[0] if len(several) == 1 else several)
                     stages += [{"review": self._review(gate)} for gate in stage.gates]
-                return {"stages": stages, **sees}
+                return {"stages": stages, **changed(pattern, Pipeline, "sees")}
             case Router():
                 routes: list[JSONValue] = [self._route(r) for r in pattern.routes.values()]
                 classifier = pattern.classifier
@@ -215,14 +214,16 @@ class _Writer:
                 elif classifier is not None:
                     classifier = self._member(classifier)
                 written = {"routes": routes, "classifier": classifier}
-                written |= _told(pattern, {"default": None, "top_k": 1})
+                written |= changed(pattern, Router, "default", "top_k")
                 return _without_none(written | {"merge": self._or_none(pattern.merge)})
             case Parallel():
                 members = self._members(pattern.side_by_side.values())
                 return _without_none({"members": members, "merge": self._or_none(pattern.merge)})
             case Loop():
-                review = self._review(pattern.review, max_rounds=3)
-                return {"worker": self._member(pattern.worker), **review}
+                review = pattern.review
+                told = changed(review, Loop, "criteria", "max_rounds")
+                worker = self._member(pattern.worker)
+                return {"worker": worker, "judge": self._judge(review), **told}
             case _:
                 raise AssertionError(pattern)
 
@@ -237,7 +238,8 @@ class _Writer:
         }
         if planner.mode != "full":
             written["planning"] = planner.mode
-        written |= _told(planner, {"max_iterations": 10, "max_replans": 0, "max_new_agents": 5})
+        numbers = ("max_iterations", "max_replans", "max_new_agents")
+        written |= changed(planner, OrchestratorWorkers, *numbers)
         if planner.agent_factory is not None:
             what = f"the agent_factory of {pattern!r}"
             written["agent_factory"] = self._parts.named(planner.agent_factory, what)
@@ -261,14 +263,14 @@ class _Writer:
     def _or_none(self, member: Member | None) -> str | None:
         return None if member is None else self._member(member)
 
-    def _review(self, review: Review, max_rounds: int = 2) -> Written:
-        judge = (
-            self._member(review.judge)
-            if isinstance(review.judge, Member)
-            else self._parts.named(review.judge, "a review's judge")
-        )
-        usual = {"criteria": "", "max_rounds": max_rounds, "of": "answer"}
-        return {"judge": judge, **_told(review, usual)}
+    def _review(self, review: Review) -> Written:
+        told = changed(review, Review, "criteria", "max_rounds", "of")
+        return {"judge": self._judge(review), **told}
+
+    def _judge(self, review: Review) -> str:
+        if isinstance(review.judge, Member):
+            return self._member(review.judge)
+        return self._parts.named(review.judge, "a review's judge")
 
     def _route(self, route: Route) -> JSONValue:
         member = self._member(route.member)
@@ -306,15 +308,7 @@ class _Writer:
         return _without_none(written)
 
 
-_KINDS: Final[Mapping[type, str]] = {
-    OrchestratorWorkers: "orchestrator_workers",
-    Team: "team",
-    Pipeline: "pipeline",
-    Router: "router",
-    Hierarchical: "hierarchical",
-    Parallel: "parallel",
-    Loop: "loop",
-}
+_KINDS: Final = frozenset(PATTERNS.values())  # not classes derived from them
 
 
 def _shared_models(agents: dict[str, JSONValue]) -> dict[str, JSONValue]:
@@ -333,11 +327,6 @@ def _shared_models(agents: dict[str, JSONValue]) -> dict[str, JSONValue]:
             named[key] = model
             agent["llm"] = key
     return named
-
-
-def _told(value: object, usual: Mapping[str, object]) -> Written:
-    """The attributes that are not as usual."""
-    return {name: getattr(value, name) for name in usual if getattr(value, name) != usual[name]}
 
 
 def _without_none(written: Written) -> Written:

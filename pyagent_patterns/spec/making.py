@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path as File
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import pyagent_providers
 from pyagent_patterns.budget import Budget
@@ -42,12 +42,6 @@ ADAPTERS: Final = {
     "gemini": "GeminiLLM",
     "litellm": "LiteLLM",
 }
-# Settings that only some providers have.
-_OWN: Final[Mapping[str, Sequence[str]]] = {
-    "openai": ("api", "structured_output", "provider_name"),
-    "anthropic": ("max_tokens",),
-}
-_COMMON: Final = ("base_url", "api_key", "timeout")
 
 
 def model(shop: Workshop, spec: str | LLMSpec, at: Path) -> LLM | None:
@@ -65,31 +59,37 @@ def model(shop: Workshop, spec: str | LLMSpec, at: Path) -> LLM | None:
             return None
         spec = LLMSpec.model_validate({"provider": provider, "model": name})
     since = shop.troubles
-    shop.is_faulty(spec.provider)
     shop.is_faulty(spec.model)
     price = _price(shop, spec.price, (*at, "price"))
-    allowed = _OWN.get(spec.provider, ()) if spec.provider != "custom" else ()
-    settings = {*_COMMON, *(name for names in _OWN.values() for name in names)}
-    if spec.provider != "custom":
-        settings -= {*_COMMON, *allowed}
-    for name in sorted(given(spec, *settings)):
+    settings = given(spec, but=["provider", "model", "price"])
+    for name in sorted(settings.keys() - _settings_of(spec.provider)):
         shop.trouble((*at, name), f"a model of {spec.provider!r} has no {name!r}; leave it out")
     if spec.provider == "custom":
         if price is not None:
             shop.trouble((*at, "price"), "a custom model has its price where it is made")
-        found = shop.imported(spec.model, (*at, "model") if "model" in _keys(spec) else at)
+        found = shop.imported(spec.model, (*at, "model"))
         return shop.made(at, since, lambda: as_llm(found))
-    options: dict[str, Any] = given(spec, "timeout", *allowed)
-    if "provider_name" in options:
-        options["provider"] = options.pop("provider_name")
+    if spec.provider_name is not None:
+        settings["provider"] = settings.pop("provider_name")
     if spec.base_url is not None:
-        options["base_url"] = shop.filled(spec.base_url, (*at, "base_url"))
+        settings["base_url"] = shop.filled(spec.base_url, (*at, "base_url"))
     if spec.api_key is not None:
-        options["api_key"] = shop.key(spec.api_key, (*at, "api_key"))
-    adapter = cast(
-        Callable[..., LLM], getattr(pyagent_providers, ADAPTERS.get(spec.provider, "OpenAILLM"))
+        settings["api_key"] = shop.key(spec.api_key, (*at, "api_key"))
+    return shop.made(
+        at, since, lambda: _adapter(spec.provider)(spec.model, price=price, **settings)
     )
-    return shop.made(at, since, lambda: adapter(spec.model, price=price, **options))
+
+
+def _adapter(provider: str) -> Callable[..., LLM]:
+    return cast(Callable[..., LLM], getattr(pyagent_providers, ADAPTERS[provider]))
+
+
+def _settings_of(provider: str) -> set[str]:
+    """The keys that a model of this provider can have beside its name and its price."""
+    if provider == "custom":
+        return set()
+    arguments = inspect.signature(_adapter(provider)).parameters
+    return {"provider_name" if name == "provider" else name for name in arguments}
 
 
 def tools(
@@ -106,17 +106,17 @@ def tools(
             return _of_function(shop, spec, at, (*at, "function"))
         case WorkspaceSpec():
             root = shop.path(spec.workspace)
-            options: dict[str, Any] = given(spec, "writable", "max_read")
+            options = given(spec, but=["workspace"])
             shop.is_faulty(spec.workspace)
             return shop.made(at, since, lambda: [*Workspace(root, **options).tools()])
         case SandboxToolSpec():
             sandbox = _sandbox(shop, spec.sandbox, (*at, "sandbox"))
             make = python_tool if spec.runs == "python" else shell_tool
-            said: dict[str, Any] = given(spec, "effect", "approve")
+            said = given(spec, but=["sandbox", "runs"])
             return shop.made(at, since, lambda: [make(cast(Sandbox, sandbox), **said)])
         case AskHumanSpec():
-            name: dict[str, Any] = given(spec, "name")
-            return shop.made(at, since, lambda: [AskHuman(description=spec.ask_human, **name)])
+            named = given(spec, but=["ask_human"])
+            return shop.made(at, since, lambda: [AskHuman(description=spec.ask_human, **named)])
         case MemberToolSpec():
             return [spec]
         case _:
@@ -134,29 +134,23 @@ def server(shop: Workshop, spec: str | Spec, at: Path) -> Toolset | None:
             shop.trouble(at, f"{spec!r} is a {type(found).__name__}, not an MCP server")
             return None
         return found
-    options: dict[str, Any] = given(spec, *_SERVER_OPTIONS)
+    options = given(spec)
     if "timeout" in spec.model_fields_set:  # also none at all
         options["timeout"] = getattr(spec, "timeout", None)
     if isinstance(spec, StdioServerSpec):
-        args = [shop.filled(arg, (*at, "args", n)) for n, arg in enumerate(spec.args or ())]
-        env = shop.filled_all(spec.env, (*at, "env"))
-        command = shop.filled(spec.command, (*at, "command"))
-        cwd = None if spec.cwd is None else shop.path(spec.cwd)
-        return shop.made(
-            at,
-            since,
-            lambda: MCPServer.stdio(
-                cast(str, command), cast("list[str]", args), env=env, cwd=cwd, **options
-            ),
-        )
+        options |= {
+            "command": shop.filled(spec.command, (*at, "command")),
+            "args": [shop.filled(arg, (*at, "args", n)) for n, arg in enumerate(spec.args or ())],
+            "env": shop.filled_all(spec.env, (*at, "env")),
+            "cwd": None if spec.cwd is None else shop.path(spec.cwd),
+        }
+        return shop.made(at, since, lambda: MCPServer.stdio(**options))
     assert isinstance(spec, HTTPServerSpec)  # noqa: S101 - there is no other
-    url = shop.filled(spec.url, (*at, "url"))
-    headers = shop.filled_all(spec.headers, (*at, "headers"))
-    return shop.made(at, since, lambda: MCPServer.http(cast(str, url), headers=headers, **options))
-
-
-_SERVER_OPTIONS: Final = ("name", "allow", "prefix", "effects", "approve", "trust_annotations",
-                          "timeout", "start_timeout", "max_result_chars")  # fmt: skip
+    options |= {
+        "url": shop.filled(spec.url, (*at, "url")),
+        "headers": shop.filled_all(spec.headers, (*at, "headers")),
+    }
+    return shop.made(at, since, lambda: MCPServer.http(**options))
 
 
 def retry(shop: Workshop, spec: RetrySpec | None, at: Path) -> RetryPolicy | None:
@@ -164,7 +158,7 @@ def retry(shop: Workshop, spec: RetrySpec | None, at: Path) -> RetryPolicy | Non
     if spec is None:
         return None
     since = shop.troubles
-    options: dict[str, Any] = given(spec, "max_attempts", "backoff", "max_backoff", "jitter")
+    options = given(spec)
     if spec.retry_on is not None:
         on = (*at, "retry_on")
         named = [shop.function(name, (*on, n)) for n, name in enumerate(spec.retry_on)]
@@ -179,8 +173,7 @@ def timeouts(shop: Workshop, spec: TimeoutsSpec | None, at: Path) -> Timeouts | 
     """How long things may take."""
     if spec is None:
         return None
-    options: dict[str, Any] = given(spec, "call", "idle", "assignment", "run")
-    return shop.made(at, shop.troubles, lambda: Timeouts(**options))
+    return shop.made(at, shop.troubles, lambda: Timeouts(**given(spec)))
 
 
 def budget(shop: Workshop, spec: BudgetSpec | None, at: Path) -> Budget | None:
@@ -188,9 +181,7 @@ def budget(shop: Workshop, spec: BudgetSpec | None, at: Path) -> Budget | None:
     if spec is None:
         return None
     since = shop.troubles
-    options: dict[str, Any] = given(
-        spec, "max_cost_usd", "max_tokens", "max_calls", "max_seconds", "on_unpriced"
-    )
+    options = given(spec)
     if shop.is_faulty(spec.max_cost_usd):
         return None
     if isinstance(spec.on_unpriced, PriceSpec):
@@ -203,7 +194,7 @@ def _of_function(
 ) -> list[Tool | AskHuman | MemberToolSpec] | None:
     since = shop.troubles
     found = shop.imported(spec.function, named_at)
-    said: dict[str, Any] = given(spec, "name", "description", "effect", "approve", "timeout")
+    said = given(spec, but=["function"])
     if isinstance(found, AskHuman) and not said:
         return [found]
 
@@ -218,27 +209,19 @@ def _of_function(
 def _sandbox(shop: Workshop, spec: str | BubblewrapSpec, at: Path) -> object:
     if isinstance(spec, str):
         return shop.imported(spec, at)
-    options: dict[str, Any] = given(
-        spec, "max_seconds", "max_memory", "max_processes", "max_output"
-    )
-    folder: File | None = None if spec.workspace is None else shop.path(spec.workspace)
-    visible = [shop.path(name) for name in spec.visible or ()]
-    return shop.made(
-        at, shop.troubles, lambda: Bubblewrap(workspace=folder, visible=visible, **options)
-    )
+    options = given(spec)
+    options |= {
+        "workspace": None if spec.workspace is None else shop.path(spec.workspace),
+        "visible": [shop.path(name) for name in spec.visible or ()],
+    }
+    return shop.made(at, shop.troubles, lambda: Bubblewrap(**options))
 
 
 def _price(shop: Workshop, spec: PriceSpec | None, at: Path) -> ModelPrice | None:
     if spec is None:
         return None
-    options: dict[str, Any] = given(
-        spec, "input", "output", "cache_read", "cache_write", "cache_write_1h"
-    )
+    options = given(spec)
     since = shop.troubles
     for value in options.values():
         shop.is_faulty(value)
     return shop.made(at, since, lambda: ModelPrice(**options))
-
-
-def _keys(spec: Spec) -> set[str]:
-    return spec.model_fields_set

@@ -5,10 +5,21 @@ Keys are the arguments of the Python constructors, and mean the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 from pydantic import Discriminator, Tag
 
+from pyagent_patterns.base import Pattern
+from pyagent_patterns.orchestration import (
+    Hierarchical,
+    Loop,
+    OrchestratorWorkers,
+    Parallel,
+    Pipeline,
+    Router,
+    Team,
+)
 from pyagent_patterns.orchestration.pipeline import Sees
 from pyagent_patterns.orchestration.planning import PlanningMode
 
@@ -26,11 +37,11 @@ from .parts import (
 
 
 class _TeamSpec(OptionsSpec):
-    degrade_to: list[Member] | None = None
+    degrade_to: list[MemberSpec] | None = None
     """Who is tried in turn when a run fails."""
 
 
-class _PatternSpec(_TeamSpec):
+class _NamedSpec(_TeamSpec):
     name: str | None = None
     """What it is called within another pattern."""
 
@@ -38,7 +49,7 @@ class _PatternSpec(_TeamSpec):
 class ReviewSpec(Spec):
     """A quality gate: a judge accepts what was done, or sends it back with reasons."""
 
-    judge: Member
+    judge: MemberSpec
     """Who judges; or a function of the work, as `module:function`."""
     criteria: str | None = None
     max_rounds: int | None = None
@@ -47,18 +58,18 @@ class ReviewSpec(Spec):
     """What an orchestrator's review judges."""
 
 
-class OrchestratorWorkersSpec(_PatternSpec):
+class OrchestratorWorkersSpec(_NamedSpec):
     """One agent plans, specialists work, one agent writes the answer."""
 
     pattern: Literal["orchestrator_workers"]
-    orchestrator: Member | None = None
+    orchestrator: MemberSpec | None = None
     """Plans, and writes the answer."""
-    workers: list[Member] | None = None
-    planner: Member | None = None
+    workers: list[MemberSpec] | None = None
+    planner: MemberSpec | None = None
     """Plans in the orchestrator's place."""
-    worker: Member | None = None
+    worker: MemberSpec | None = None
     """One more for the work, or the only one."""
-    synthesizer: Member | None = None
+    synthesizer: MemberSpec | None = None
     """Writes the answer in the orchestrator's place."""
     max_parallel: int | None = None
     """How many assignments run at once."""
@@ -83,8 +94,8 @@ class TeamOfLeadSpec(_TeamSpec):
 
     pattern: Literal["team"]
     name: str
-    lead: Member
-    workers: list[Member]
+    lead: MemberSpec
+    workers: list[MemberSpec]
 
 
 class GateSpec(Spec):
@@ -93,7 +104,7 @@ class GateSpec(Spec):
     review: ReviewSpec
 
 
-class PipelineSpec(_PatternSpec):
+class PipelineSpec(_NamedSpec):
     """Stages one after another, each going on from the one before."""
 
     pattern: Literal["pipeline"]
@@ -108,52 +119,52 @@ class RouteSpec(Spec):
 
     route: str
     """Its name."""
-    member: Member
+    member: MemberSpec
     description: str | None = None
     """What it is for; else what its member is for."""
     when: str | None = None
     """A function of the task that says whether it is taken unasked, as `module:function`."""
 
 
-class RouterSpec(_PatternSpec):
+class RouterSpec(_NamedSpec):
     """A classifier chooses who does the task."""
 
     pattern: Literal["router"]
     routes: list[RouteSettings]
     """Each a member, or `route: NAME` with its member and description."""
-    classifier: Member | None = None
+    classifier: MemberSpec | None = None
     """An agent, a pattern, or a function or `Classifier` as `module:object`."""
     default: str | None = None
     """The route that is taken when none is chosen."""
     top_k: int | None = None
-    merge: Member | None = None
+    merge: MemberSpec | None = None
 
 
-class HierarchicalSpec(_PatternSpec):
+class HierarchicalSpec(_NamedSpec):
     """A manager plans for teams, each team's lead plans for its workers, and back up."""
 
     pattern: Literal["hierarchical"]
-    manager: Member
-    teams: list[Member]
-    synthesizer: Member | None = None
+    manager: MemberSpec
+    teams: list[MemberSpec]
+    synthesizer: MemberSpec | None = None
     max_parallel: int | None = None
     """How many teams work at once."""
 
 
-class ParallelSpec(_PatternSpec):
+class ParallelSpec(_NamedSpec):
     """The same task to several at once, and one answer of theirs."""
 
     pattern: Literal["parallel"]
-    members: list[Member]
-    merge: Member | None = None
+    members: list[MemberSpec]
+    merge: MemberSpec | None = None
 
 
-class LoopSpec(_PatternSpec):
+class LoopSpec(_NamedSpec):
     """A worker does the task, a judge sends it back with reasons, until it is good enough."""
 
     pattern: Literal["loop"]
-    worker: Member
-    judge: Member
+    worker: MemberSpec
+    judge: MemberSpec
     criteria: str | None = None
     max_rounds: int | None = None
 
@@ -173,23 +184,14 @@ class DefinitionSpec(Spec):
     """Agents by name."""
     patterns: dict[str, Patterns] | None = None
     """Patterns by name, for use within others."""
-    team: Member
+    team: MemberSpec
     """The pattern that does the task."""
 
 
-PatternSpec: TypeAlias = (
-    OrchestratorWorkersSpec
-    | TeamOfLeadSpec
-    | PipelineSpec
-    | RouterSpec
-    | HierarchicalSpec
-    | ParallelSpec
-    | LoopSpec
-)
-MemberSpec: TypeAlias = str | AgentSpec | PatternSpec
-
-PATTERNS: Final = ("orchestrator_workers", "team", "pipeline", "router", "hierarchical",
-                   "parallel", "loop")  # fmt: skip
+PATTERNS: Final[Mapping[str, Callable[..., Pattern]]] = {
+    kind.name: kind
+    for kind in (OrchestratorWorkers, Team, Pipeline, Router, Hierarchical, Parallel, Loop)
+}
 
 
 def _by_pattern(value: object) -> str | None:
@@ -213,7 +215,7 @@ def _by_route(value: object) -> str:
 
 
 # The models above name these, and are complete from here on.
-_Pattern: TypeAlias = (
+PatternSpec: TypeAlias = (
     Annotated[OrchestratorWorkersSpec, Tag("<orchestrator_workers>")]
     | Annotated[TeamOfLeadSpec, Tag("<team>")]
     | Annotated[PipelineSpec, Tag("<pipeline>")]
@@ -223,24 +225,24 @@ _Pattern: TypeAlias = (
     | Annotated[LoopSpec, Tag("<loop>")]
 )
 Patterns: TypeAlias = Annotated[
-    _Pattern | Annotated[str, Tag("<name>")],
+    PatternSpec | Annotated[str, Tag("<name>")],
     told_apart(_by_pattern, f"a pattern has a 'pattern': one of {', '.join(PATTERNS)}"),
 ]
-Member: TypeAlias = Annotated[
-    _Pattern | Annotated[AgentSpec, Tag("<agent>")] | Annotated[str, Tag("<name>")],
+MemberSpec: TypeAlias = Annotated[
+    PatternSpec | Annotated[AgentSpec, Tag("<agent>")] | Annotated[str, Tag("<name>")],
     told_apart(
         _by_pattern,
         "a member is a name, an agent, or has a 'pattern': one of " + ", ".join(PATTERNS),
     ),
 ]
 Stage: TypeAlias = Annotated[
-    Annotated[list[Member], Tag("<side by side>")]
+    Annotated[list[MemberSpec], Tag("<side by side>")]
     | Annotated[GateSpec, Tag("<gate>")]
-    | Annotated[Member, Tag("<member>")],
+    | Annotated[MemberSpec, Tag("<member>")],
     Discriminator(_by_stage),
 ]
 RouteSettings: TypeAlias = Annotated[
-    Annotated[RouteSpec, Tag("<route>")] | Annotated[Member, Tag("<member>")],
+    Annotated[RouteSpec, Tag("<route>")] | Annotated[MemberSpec, Tag("<member>")],
     Discriminator(_by_route),
 ]
 DefinitionSpec.model_rebuild()

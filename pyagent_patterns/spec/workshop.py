@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path as File
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from pyagent_patterns.durable import teams
 from pyagent_patterns.sandbox import SandboxError
@@ -160,7 +160,7 @@ class Workshop:
         return ""
 
 
-def given(spec: Spec, *names: str) -> dict[str, object]:
-    """The values of these keys, as far as they are given."""
-    values = {name: cast(object, getattr(spec, name)) for name in names}
+def given(spec: Spec, *, but: Collection[str] = ()) -> dict[str, Any]:
+    """The values of all keys but these, as far as they are given."""
+    values = {name: getattr(spec, name) for name in type(spec).model_fields if name not in but}
     return {name: value for name, value in values.items() if value is not None}
