@@ -13,7 +13,7 @@ def whole_task(task: str, inputs: object, form: Form | None) -> str:
     _check_task(task)
     if inputs is None:
         if form is not None and not _has_inputs(task, form):
-            raise TypeError("this pattern takes inputs; pass run(task, inputs=...)")
+            raise TypeError("this pattern takes inputs: pass inputs=...")
         return task
     if form is not None:
         try:
