@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from pyagent_providers.types import JSONObject
 
-from .journal import Call, Journal
+from .journal import Call, Earlier, Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,22 @@ NOBODY = Attribution()
 
 
 async def attribution_of(given: Attribution, journal: Journal) -> Attribution:
-    """Whom the run is for: as given, and recorded; else as it was when the run was begun."""
+    """Whom the run is for: as given, and recorded; else as it was begun or submitted for."""
+    whom = given
+    if given.tenant is None and given.user is None:
+        whom = _on_record(await journal.earlier("attribution"))
+        if given.conversation is not None:
+            whom = replace(whom, conversation=given.conversation)
     if given != NOBODY:
         key = f"attribution:{journal.execution}"  # another one may be given each time
-        await journal.call(Call(key, "attribution", given), partial(_value, given))
-        return given
-    if journal.execution > 1:
-        for call in reversed(await journal.earlier("attribution")):
-            if call.value is not None:
-                return Attribution(**call.value)  # pyright: ignore[reportArgumentType]
-    return NOBODY
+        await journal.call(Call(key, "attribution", whom), partial(_value, whom))
+    return whom
+
+
+def _on_record(earlier: Sequence[Earlier]) -> Attribution:
+    """The last that the run was given."""
+    given = [call.value for call in earlier if call.value is not None]
+    return Attribution(**given[-1]) if given else NOBODY  # pyright: ignore[reportArgumentType]
 
 
 async def _value(given: Attribution) -> JSONObject:

@@ -28,15 +28,14 @@ async def purse_of(
 ) -> Purse | None:
     """The purse of a run; None where nothing limits it.
 
-    `own` are the pattern's budgets. `given` is the run's, which is recorded; one that goes on and
-    is given none has the one on record. What earlier executions spent is counted. Raises
-    `BudgetError` if a budget cannot hold for one of `agents`.
+    `own` are the pattern's budgets. `given` is the run's, which is recorded; one that is given
+    none has the one on record, as it was begun with or submitted. What earlier executions spent is
+    counted. Raises `BudgetError` if a budget cannot hold for one of `agents`.
     """
-    goes_on = journal.execution > 1
     if given is not None:
         key = f"budget:{journal.execution}"  # another one may be given each time
         await journal.call(Call(key, "budget", _Given(given)), partial(_value, given))
-    elif goes_on:
+    else:
         given = _on_record(await journal.earlier("budget"))
     budgets = [*own, given] if given else own
     if not budgets:
@@ -46,9 +45,8 @@ async def purse_of(
             for llm in agent.llms:
                 budget.check(llm)
     purse = Purse(budgets, closing_of(last, task))
-    if goes_on:
-        for call in await journal.earlier("ask"):
-            _count(purse, call, agents)
+    for call in await journal.earlier("ask"):
+        _count(purse, call, agents)
     return purse
 
 

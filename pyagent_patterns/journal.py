@@ -147,7 +147,8 @@ class Journal(Protocol):
     async def earlier(self, activity: str) -> Sequence[Earlier]:
         """The calls of an activity that this run's earlier executions made, oldest first.
 
-        Of a fork, not those it was given by the run it was forked from.
+        Before these is what the run was submitted with, which its first execution finds too. Of a
+        fork, not those it was given by the run it was forked from.
         """
         ...
 

@@ -117,6 +117,9 @@ class LocalJournal:
         self.over = False  # set in the database's thread, with the write that ends it
 
     async def earlier(self, activity: str) -> Sequence[Earlier]:
+        if self.execution == 1:
+            return ()
+
         def read(db: sqlite3.Connection) -> list[tuple[str, str | None]]:
             return db.execute(
                 "SELECT input, value FROM call WHERE run = ? AND activity = ? AND NOT copied"

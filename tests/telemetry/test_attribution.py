@@ -86,3 +86,20 @@ async def test_a_name_that_is_none_is_refused_before_anything_is_spent(name: str
         await writer().run("a task", tenant=name)
     with pytest.raises(TypeError, match="user must be a name, such as 'acme'; got 7"):
         await writer().run("a task", user=7)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_run_that_is_gone_on_with_in_a_conversation_is_still_for_whom_it_was_begun(
+    tmp_path: Path,
+):
+    team = Pipeline([Agent("writer", ScriptedLLM(["done"]))], approve=["answer"])
+    session = FileSession(tmp_path / "talk.db", "talk-7")
+    with Runs(tmp_path / "runs.db") as runs:
+        with pytest.raises(RunSuspended) as suspended:
+            await team.run("a task", durable=runs, tenant="acme", user="u-42")
+        with capture_trace() as trace:
+            await runs.resume(
+                suspended.value.run_id, team, human=lambda wanted: True, session=session
+            )
+    said = of_the_run(trace)
+    assert (said["pyagent.tenant"], said["user.id"]) == ("acme", "u-42")
+    assert said["gen_ai.conversation.id"] == "talk-7"
