@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyagent_patterns import Agent, Pattern
+from pydantic import BaseModel
+
+from pyagent_patterns import Agent, Pattern, Pipeline
 from pyagent_patterns.run import RunContext, Task
 from pyagent_providers import LLM, Completion, ModelPrice, Usage
 from pyagent_providers.errors import BadRequestError
@@ -71,6 +73,11 @@ class Noting(LLM):
         return Completion(text=f"re: {prompt}", usage=Usage(input_tokens=10, output_tokens=5))
 
 
+class Order(BaseModel):
+    item: str
+    count: int = 1
+
+
 class Each(Pattern):
     """Asks one question for each word of the task, all at once, and then one more."""
 
@@ -121,3 +128,4 @@ agent = Agent("it", Noting("stub-model", provider="stub", price=PRICE))
 each = Each(agent)
 approved = Approved(agent)
 sleeping = Approved(agent, pause=0.2)
+ordered = Pipeline([agent], inputs=Order)

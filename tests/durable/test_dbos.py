@@ -24,6 +24,7 @@ from pyagent_patterns import Budget
 from pyagent_patterns.durable.dbos import Cluster, Limit
 from pyagent_patterns.durable.dbos.database import Address, Database
 from pyagent_patterns.durable.dbos.run_table import RunTable
+from pyagent_patterns.durable.submission import Submission
 from pyagent_patterns.errors import (
     AgentError,
     BudgetExceeded,
@@ -440,7 +441,7 @@ async def test_a_signal_that_comes_while_the_run_is_being_suspended_is_not_misse
     database = Database(Address(url))
     await database.prepare()
     runs = RunTable(database)
-    await runs.submit("r", "m:team", "task")
+    await runs.submit(Submission(run_id="r", team="m:team", task="task"))
     [claim] = await runs.claim_due("worker", 1)
     assert await runs.take_signal(claim, "signal:0", "yes") is None
     await runs.signal("r", "yes", 1)

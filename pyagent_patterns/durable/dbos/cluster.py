@@ -9,17 +9,18 @@ import uuid
 from collections.abc import Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self, Unpack, cast
 
 from pyagent_patterns import ledger
 from pyagent_patterns.durable import teams
+from pyagent_patterns.durable.submission import HowSubmitted, Submission
 from pyagent_patterns.durable.teams import Team
 from pyagent_patterns.durable.views import CallView, RunDetail, RunView, waiting
 from pyagent_patterns.errors import PyAgentError, RunCancelled, UnknownRunError
 from pyagent_patterns.events import Observer
 from pyagent_patterns.journal import FINISHED, Journal, RunStart, Status
 from pyagent_patterns.result import Result
-from pyagent_providers.redaction import redacted, redacted_json
+from pyagent_providers.redaction import redacted_json
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .database import Address, Database, Row
@@ -102,20 +103,20 @@ class Cluster:
 
     # Runs
 
-    async def submit(self, team: str, task: str, *, run_id: str | None = None) -> str:
+    async def submit(self, team: str, task: str, **how: Unpack[HowSubmitted]) -> str:
         """Have a run executed by whichever worker is free; its id.
 
-        `team` names the pattern for the workers, as `package.module:object`. Submitting a run
-        again under its id changes nothing. Raises ValueError for an empty task or such a name that
-        is not one, InputChanged when the id is that of another run.
+        `team` names the pattern for the workers, as `package.module:object`; `run_id`, `inputs`,
+        `budget`, `tenant` and `user` are as for `Pattern.run`, and hold in whichever process
+        executes the run. Inputs are checked where the team can be imported here, else by the
+        worker. Submitting a run again under its id changes nothing.
+
+        Raises TypeError or ValueError for a task, inputs, a tenant or a user that are none,
+        ValueError for such a name that is not one, InputChanged when the id is that of another run.
         """
-        if not task.strip():
-            raise ValueError("task is empty; say what to do")
-        if not all(team.rpartition(":")):
-            raise ValueError(f"a team is named as package.module:object; got {team!r}")
-        run_id = run_id or uuid.uuid4().hex
-        await self._runs.submit(run_id, team, redacted(task))
-        return run_id
+        run = Submission.of(team, task, **how)
+        await self._runs.submit(run)
+        return run.run_id
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> JSONObject:  # noqa: ASYNC109
         """Wait for a run to end: `Result.to_dict()` of its result.

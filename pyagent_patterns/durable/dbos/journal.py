@@ -61,6 +61,8 @@ class ClusterJournal:
         if self.claim.is_new:
             return
         self._own = {call.key: call for call in await self._runs.calls(self.claim.run_id)}
+        if self.execution == 1:  # only what it was submitted or forked with
+            return
         self._doubts = await self._runs.doubts(self.claim.run_id)
         with self._runs.explaining():
             self._asked = await self._record.questions(self.claim.run_id)

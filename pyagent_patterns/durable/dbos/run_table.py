@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, LiteralString, cast
 
+from pyagent_patterns.durable.submission import Submission
 from pyagent_patterns.durable.values import LIMIT
 from pyagent_patterns.errors import (
     InputChanged,
@@ -19,7 +20,7 @@ from pyagent_patterns.errors import (
     UnknownRunError,
 )
 from pyagent_patterns.journal import FINISHED, Call, RunEnd, RunStart, Status
-from pyagent_providers.types import JSONValue
+from pyagent_providers.types import JSONObject, JSONValue
 
 from .database import Database, Row
 
@@ -30,8 +31,13 @@ encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _SUBMIT: Final = """
     WITH new AS (
         INSERT INTO pyagent.run (id, team, task, status, due, created, updated)
-        VALUES (%s, %s, %s, 'running', pyagent.now(), pyagent.now(), pyagent.now())
+        VALUES (%(run)s, %(team)s, %(task)s, 'running', pyagent.now(), pyagent.now(), pyagent.now())
         ON CONFLICT DO NOTHING RETURNING id
+    ), given AS (
+        INSERT INTO pyagent.call (run, key, activity, input_hash, input, begun, value, t0, t1)
+        SELECT id, activity || ':submitted', activity, value, value, 1, value, pyagent.now(),
+            pyagent.now()
+        FROM new, unnest(%(activities)s::text[], %(values)s::text[]) AS given (activity, value)
     ) SELECT pg_notify('pyagent_due', id) FROM new"""
 _BEGIN_NEW: Final = """
     INSERT INTO pyagent.run (id, team, pattern, task, status, execution, owner, traceparent,
@@ -120,7 +126,7 @@ _WAKE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One execution of a run, by the worker `owner`. `is_new`: there is nothing on record yet."""
+    """One execution of a run, by the worker `owner`. `is_new`: it was begun by being claimed."""
 
     run_id: str
     owner: str
@@ -160,12 +166,25 @@ class RunTable:
 
     # From anywhere
 
-    async def submit(self, run_id: str, team: str, task: str) -> None:
-        stored = stored_json("the task", task)
-        if await self._database.row(_SUBMIT, (run_id, team, stored)) is None:
-            run = await self.get(run_id)
-            if (run["team"], run["task"]) != (team, stored):
-                raise InputChanged(run_id, "task")
+    async def submit(self, run: Submission) -> None:
+        """Raises InputChanged when the id is that of another run."""
+        task = stored_json("the task", run.task)
+        values = {
+            **{"run": run.run_id, "team": run.team, "task": task},
+            "activities": list(run.on_record),
+            "values": [encode(value) for value in run.on_record.values()],
+        }
+        if await self._database.row(_SUBMIT, values) is not None:
+            return
+        known = await self.get(run.run_id)
+        if (known["team"], known["task"]) != (run.team, task):
+            raise InputChanged(run.run_id, "task")
+        before = {
+            call.activity: cast(JSONObject, json.loads(call.value))
+            for call in await self.calls(run.run_id)
+            if call.key.endswith(":submitted") and call.value is not None
+        }
+        run.check_same(before)
 
     async def signal(self, run_id: str, name: str, value: JSONValue) -> None:
         stored = stored_json(f"signal {name!r}", {"value": value})
@@ -264,7 +283,7 @@ class RunTable:
         values = (start.run_id, team, start.pattern, stored, owner, start.traceparent)
         new = await self._database.row(_BEGIN_NEW, values)
         if new is not None:
-            return _claim(new, None)
+            return _claim(new, None, is_new=True)
         async with self._database.transaction() as db:
             found = await db.execute(
                 "SELECT * FROM pyagent.run WHERE id = %s FOR UPDATE", (start.run_id,)
@@ -418,12 +437,12 @@ def _whose(claim: Claim) -> dict[str, object]:
     return {"run": claim.run_id, "owner": claim.owner, "execution": claim.execution}
 
 
-def _claim(row: Row, traceparent: str | None) -> Claim:
+def _claim(row: Row, traceparent: str | None, *, is_new: bool = False) -> Claim:
     return Claim(
         run_id=row["id"],
         owner=row["owner"],
         execution=row["execution"],
-        is_new=row["execution"] == 1 and row["forked_from"] is None,
+        is_new=is_new,
         team=row["team"],
         pattern=row["pattern"],
         task=json.loads(row["task"]),
