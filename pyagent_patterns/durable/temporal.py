@@ -19,12 +19,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self, Unpack, cast
 
 from pyagent_patterns.errors import (
     InputChanged,
@@ -34,7 +33,7 @@ from pyagent_patterns.errors import (
     UnknownRunError,
 )
 from pyagent_patterns.people import Wanted
-from pyagent_providers.redaction import redacted, redacted_json
+from pyagent_providers.redaction import redacted_json
 from pyagent_providers.types import JSONObject, JSONValue
 
 try:
@@ -48,6 +47,7 @@ except ImportError as missing:
         'runs on Temporal need its SDK: pip install "pyagent-sdk[temporal]"'
     ) from missing
 
+from .submission import HowSubmitted, Submission
 from .temporal_journal import Activities, described, failed, recording, text
 from .temporal_workflows import (
     CallWorkflow,
@@ -141,20 +141,24 @@ class TemporalCluster:
         async with make_calls, drive_runs:
             await asyncio.Event().wait()
 
-    async def submit(self, team: str, task: str, *, run_id: str | None = None) -> str:
+    async def submit(self, team: str, task: str, **how: Unpack[HowSubmitted]) -> str:
         """Have a run driven by whichever worker has a place; its id.
 
-        `team` names the pattern for the workers, as `package.module:object`. Submitting a run
-        again under its id changes nothing. Raises ValueError for an empty task or such a name that
-        is not one, InputChanged when the id is that of another run.
+        `team` names the pattern for the workers, as `package.module:object`; `run_id`, `inputs`,
+        `budget`, `tenant` and `user` are as for `Pattern.run`, and hold in whichever process
+        drives the run. Inputs are checked where the team can be imported here, else by the worker.
+        Submitting a run again under its id changes nothing.
+
+        Raises TypeError or ValueError for a task, inputs, a tenant or a user that are none,
+        ValueError for such a name that is not one, InputChanged when the id is that of another run.
         """
-        if not task.strip():
-            raise ValueError("task is empty; say what to do")
-        if not all(team.rpartition(":")):
-            raise ValueError(f"a team is named as package.module:object; got {team!r}")
-        run_id = run_id or uuid.uuid4().hex
-        run = Run(run_id, team, text("the task", redacted(task)), self._queue, self._lease)
-        given = hashlib.sha256(f"{team}\0{run.task}".encode()).hexdigest()
+        submitted = Submission.of(team, task, **how)
+        run_id, given = submitted.run_id, submitted.on_record
+        run = Run(
+            *(run_id, team, text("the task", submitted.task), self._queue, self._lease),
+            text("how a run is to go", given),
+        )
+        input_hash = hashlib.sha256(f"{team}\0{run.task}".encode()).hexdigest()
         its = self._handle(run_id)
         with recording(f"run {run_id!r}"):
             try:
@@ -166,11 +170,13 @@ class TemporalCluster:
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     task_timeout=timedelta(seconds=self._lease),
-                    memo={"input_hash": given},
+                    memo={"input_hash": input_hash, "given": given},
                 )
             except WorkflowAlreadyStartedError:
-                if await (await its.describe()).memo_value("input_hash") != given:
+                known = await its.describe()
+                if await known.memo_value("input_hash") != input_hash:
                     raise InputChanged(run_id, "task") from None
+                submitted.check_same(await known.memo_value("given", {}))
         return run_id
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> JSONObject:  # noqa: ASYNC109

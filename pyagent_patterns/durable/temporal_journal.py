@@ -34,7 +34,7 @@ from pyagent_patterns.question import Question
 from pyagent_patterns.redacted import redacted_reply
 from pyagent_providers.hostile import shown
 from pyagent_providers.redaction import redacted
-from pyagent_providers.types import JSONValue
+from pyagent_providers.types import JSONObject, JSONValue
 
 from . import teams
 from .teams import Team
@@ -160,10 +160,15 @@ class TemporalJournal:
         return Driven(result, past, end.wake_at, list(end.waiting_for), asked)
 
     async def earlier(self, activity: str) -> Sequence[Earlier]:
-        keys = [key for key in sorted(self._known) if _activity(key) == activity]
+        keys = [key for key in self._known if _activity(key) == activity]
         with recording(f"earlier calls of {activity!r}"):
-            answers = await asyncio.gather(*(self._handle(key).result() for key in keys))
-        return [Earlier(None, json.loads(answer.value)) for answer in answers]
+            # A worker that died could not tell which calls it had made.
+            begun = [] if activity != "ask" else await self._its_run().query(RunWorkflow.begun)
+            keys = sorted({*keys, *begun})
+            found = await asyncio.gather(*(self._earlier(key) for key in keys))
+        given: dict[str, JSONObject] = json.loads(self._run.given)
+        submitted = [Earlier(None, given[activity])] if activity in given else []
+        return [*submitted, *(call for call in found if call is not None)]
 
     async def call(self, call: Call, work: Work) -> Called:
         if call.activity == "consult":
@@ -200,9 +205,8 @@ class TemporalJournal:
 
     async def signal(self, key: str, name: str) -> JSONValue:
         with recording(f"signal {name!r}"):
-            its = self._client.get_workflow_handle(run_workflow(self._run.run_id))
             try:
-                taken: Signal | None = await its.execute_update(  # pyright: ignore[reportUnknownMemberType]
+                taken: Signal | None = await self._its_run().execute_update(  # pyright: ignore[reportUnknownMemberType]
                     RunWorkflow.take, Wait(key, name)
                 )
             except RPCTimeoutOrCancelledError as error:
@@ -221,12 +225,31 @@ class TemporalJournal:
     async def end(self, end: RunEnd) -> None:
         self._end = end
 
+    async def _earlier(self, key: str) -> Earlier | None:
+        """A call as it is on record; None if it was announced and not made."""
+        its = self._handle(key)
+        if key in self._known:
+            return Earlier(None, json.loads((await its.result()).value))
+        found = await described(its)
+        if found is None:
+            return None
+        if found.status == WorkflowExecutionStatus.COMPLETED:
+            return Earlier(None, json.loads((await its.result()).value))
+        async for event in its.fetch_history_events(page_size=1):
+            begun = event.workflow_execution_started_event_attributes.input.payloads
+            [asked] = await self._client.data_converter.decode(begun, [Asked])
+            return Earlier(json.loads(cast(Asked, asked).question), None)
+        return None
+
     async def _begin(self, call: Call) -> bool:
         """Start the call's workflow; False if there is one. One that came to nothing may again."""
         asked = None
-        if call.activity == "ask" and not call.here:
+        if call.activity == "ask":
             question = text(f"the input of call {call.key!r}", call.input)
-            asked = Asked(self._run.team, question, self._traceparent, self._run.lease)
+            lease, here = self._run.lease, call.here
+            asked = Asked(self._run.team, question, self._traceparent, lease, here)
+            if here:
+                await self._its_run().signal(RunWorkflow.begin, call.key)
         try:
             await self._client.start_workflow(
                 CallWorkflow.run,
@@ -266,6 +289,10 @@ class TemporalJournal:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # another execution was quicker
                 raise
+
+    def _its_run(self) -> WorkflowHandle[RunWorkflow, str]:
+        its = run_workflow(self._run.run_id)
+        return self._client.get_workflow_handle_for(RunWorkflow.run, its)
 
     def _handle(self, key: str) -> WorkflowHandle[CallWorkflow, Answer]:
         its = call_workflow(self._run.run_id, key)

@@ -21,13 +21,17 @@ ASK: Final = "pyagent.ask"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it was submitted. `task` is JSON text; `lease` is in seconds."""
+    """A run as it was submitted. `task` is JSON text; `lease` is in seconds.
+
+    `given` is JSON text too: values on record before the first execution, by activity.
+    """
 
     run_id: str
     team: str
     task: str
     queue: str
     lease: float
+    given: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, as JSON text, that any worker can put; `traceparent` is the run's."""
+    """A question, as JSON text, that any worker can put; `traceparent` is the run's.
+
+    `here`: only the process that drives the run may put it.
+    """
 
     team: str
     question: str
     traceparent: str | None
     lease: float
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class RunWorkflow:
     def __init__(self) -> None:
         self._sent: list[Signal] = []
         self._taken: dict[str, Signal] = {}
+        self._begun: set[str] = set()
 
     @workflow.run
     async def run(self, run: Run) -> str:
@@ -110,6 +119,15 @@ class RunWorkflow:
     @workflow.signal(name="send")
     def send(self, signal: Signal) -> None:
         self._sent.append(signal)
+
+    @workflow.signal(name="begin")
+    def begin(self, key: str) -> None:
+        """Of a question that only the run's own process may put, before it is put."""
+        self._begun.add(key)
+
+    @workflow.query(name="begun")
+    def begun(self) -> list[str]:
+        return sorted(self._begun)
 
     @workflow.update(name="take")
     def take(self, wait: Wait) -> Signal | None:
@@ -141,7 +159,7 @@ class CallWorkflow:
 
     @workflow.run
     async def run(self, asked: Asked | None) -> Answer:
-        if asked is not None:
+        if asked is not None and not asked.here:
             answer: Answer = await workflow.execute_activity(
                 ASK, asked, result_type=Answer, **_until_done(asked.lease)
             )

@@ -513,10 +513,8 @@ async def test_a_run_of_a_team_that_only_workers_can_import_outlives_its_worker(
 ) -> None:
     """Stopped in the middle of a call; no call whose answer was seen is made again."""
     run_id = await cluster.submit("only_there:team", "the task")
-    file, made = tmp_path / "calls", list[list[str]]()
-    while not any(call == "t2" for _, call in made):
-        await asyncio.sleep(0.02)
-        made = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+    file = tmp_path / "calls"
+    made = await calls_until(file, "t2")
     [stopped] = [worker for worker in workers if str(worker.pid) == made[-1][0]]
     stopped.send_signal(how)
 
@@ -528,3 +526,31 @@ async def test_a_run_of_a_team_that_only_workers_can_import_outlives_its_worker(
     calls = [line.split()[1] for line in file.read_text().splitlines()]
     assert sorted(calls) == ["plan", "synthesis", "t1", "t2", "t2", "t3"]
     assert await cluster.result(run_id, timeout=20) == result
+
+
+@pytest.mark.parametrize(("calls", "status"), [(6, "completed"), (5, "partial")])
+async def test_a_budget_counts_what_a_worker_that_died_had_spent_or_may_have(
+    cluster: TemporalCluster,
+    workers: list[subprocess.Popen[bytes]],
+    tmp_path: Path,
+    calls: int,
+    status: str,
+) -> None:
+    """Five calls it takes, and the one in flight once more."""
+    run_id = await cluster.submit("only_there:team", "x", budget=Budget(max_calls=calls))
+    made = await calls_until(tmp_path / "calls", "t2")
+    [stopped] = [worker for worker in workers if str(worker.pid) == made[-1][0]]
+    stopped.kill()
+    result = cast(Any, await cluster.result(run_id, timeout=40))
+    asked = [line.split()[1] for line in (tmp_path / "calls").read_text().splitlines()]
+    assert (result["status"], result["output"]) == (status, "synthesis")
+    assert len(asked) == calls
+
+
+async def calls_until(file: Path, last: str) -> list[list[str]]:
+    """The calls of worker processes, as soon as that one is made: process and name of each."""
+    made = list[list[str]]()
+    while not any(call == last for _, call in made):
+        await asyncio.sleep(0.02)
+        made = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+    return made
