@@ -9,6 +9,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from pyagent_patterns.durable import RunView
+from pyagent_patterns.durable.submission import HowSubmitted
 from pyagent_patterns.journal import FINISHED, Status
 from pyagent_providers import LLM
 
@@ -24,7 +25,20 @@ from .going_on import (
     send,
     team_of,
 )
-from .options import Db, JournalDb, Json, NoResume, Run, Team, Url
+from .options import (
+    Db,
+    Dollars,
+    InputsFile,
+    InputsGiven,
+    JournalDb,
+    Json,
+    NoResume,
+    Run,
+    Team,
+    Tenant,
+    Url,
+    User,
+)
 from .screen import Screen
 from .stores import DEFAULT_DB, URL_VARIABLE, Place, Store, journal_at, kept_in
 from .words import counted, dollars, run_state, short, span
@@ -331,10 +345,15 @@ def worker(
             help="Such as openai:concurrency=8,per_minute=500, over all workers; repeat it.",
         ),
     ] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metrics tell it from other tenants; repeat it."),
+    ] = None,
 ) -> None:
     """Do the work of submitted runs on this machine, beside other workers."""
     screen = Screen()
-    carry_out_runs(screen, cluster.work(screen, database_url, limit or ()))
+    work = cluster.work(screen, database_url, limit or ())
+    carry_out_runs(screen, work, tenants=tenant or ())
 
 
 @app.command()
@@ -342,11 +361,18 @@ def submit(
     team: Annotated[str, typer.Argument(metavar="MODULE:OBJECT", help="The team.")],
     task: Annotated[str, typer.Argument(metavar="TASK", help="What to do.")],
     database_url: DatabaseUrl,
+    inputs_given: InputsGiven = None,
+    inputs_file: InputsFile = None,
+    budget: Dollars = None,
+    tenant: Tenant = None,
+    user: User = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Only print the run's id.")] = False,
 ) -> None:
     """Hand in a run for the workers, and wait for its answer."""
     screen = Screen()
-    carry_out(screen, cluster.submit(screen, team, task, database_url, wait=not no_wait))
+    inputs = arguments.inputs(inputs_file, inputs_given)
+    how = HowSubmitted(inputs=inputs, budget=budget, tenant=tenant, user=user)
+    carry_out(screen, cluster.submit(screen, team, task, how, database_url, wait=not no_wait))
 
 
 async def _listed(store: Store, status: State | None, limit: int) -> list[RunView]:

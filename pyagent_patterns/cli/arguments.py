@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import typer
@@ -103,6 +104,24 @@ def budget(dollars: str) -> Budget:
         return Budget(max_cost_usd=dollars.removeprefix("$"))
     except ValueError:
         raise typer.BadParameter(f"{dollars!r} is not US dollars, such as 0.50") from None
+
+
+def inputs(file: Path | None, given: Sequence[str] | None) -> JSONValue:
+    """The inputs of a file, and those that were given one by one. Raises typer.BadParameter."""
+    inputs: JSONValue = None
+    if file is not None:
+        try:
+            inputs = cast(JSONValue, json.loads(file.read_text(encoding="utf-8-sig")))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"--inputs {str(file)!r} cannot be read: {error}") from None
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{text!r} is not an input such as topic=salt")
+        if inputs is not None and not isinstance(inputs, dict):
+            raise typer.BadParameter("--inputs has no object that --input could add to")
+        inputs = {**(inputs or {}), key: signal_value(value)}
+    return inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from typing import cast
 
 import typer
 
+from pyagent_patterns.durable.submission import HowSubmitted
+
 from .arguments import ProviderLimit
 from .screen import Screen
 from .stores import cluster_at
@@ -34,12 +36,14 @@ async def work(screen: Screen, database_url: str, limits: Sequence[ProviderLimit
         screen.note("handing over: answers that are being paid for are awaited")
 
 
-async def submit(screen: Screen, team: str, task: str, database_url: str, *, wait: bool) -> None:
+async def submit(
+    screen: Screen, team: str, task: str, how: HowSubmitted, database_url: str, *, wait: bool
+) -> None:
     """Hand in a run; with `wait`, its answer when a worker has done it."""
     async with cluster_at(screen, database_url) as cluster:
         try:
-            run_id = await cluster.submit(team, task)
-        except ValueError as error:
+            run_id = await cluster.submit(team, task, **how)
+        except (TypeError, ValueError) as error:
             raise typer.BadParameter(str(error)) from None
         if not wait:
             screen.line(run_id)

@@ -42,11 +42,15 @@ _STATUS: Final[Mapping[Ending, int]] = {
 
 
 def carry_out_runs(
-    screen: Screen, work: Coroutine[object, object, T], trace: Path | None = None
+    screen: Screen,
+    work: Coroutine[object, object, T],
+    trace: Path | None = None,
+    *,
+    tenants: Sequence[str] = (),
 ) -> T:
     """`carry_out`, of work in which runs go on: they are seen in the file `trace`, and wherever
-    OpenTelemetry's variables say."""
-    with seen(screen, trace):
+    OpenTelemetry's variables say. Metrics tell the `tenants` apart."""
+    with seen(screen, trace, tenants):
         return carry_out(screen, work)
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pyagent_patterns.budget import Budget
+
+from . import arguments
 from .stores import DB_VARIABLE, DEFAULT_DB, URL_VARIABLE
 
 JournalDb = Annotated[
@@ -31,3 +34,22 @@ Team = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 NoResume = Annotated[bool, typer.Option("--no-resume", help="Only send it.")]
+
+# How a run is to go
+InputsGiven = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="KEY=VALUE", help="JSON; anything else is text. Repeat it."),
+]
+InputsFile = Annotated[
+    Path | None, typer.Option("--inputs", metavar="FILE", help="All inputs, as JSON.")
+]
+Dollars = Annotated[
+    Budget | None,
+    typer.Option(
+        "--budget", parser=arguments.budget, metavar="USD", help="What it may cost, such as 0.50."
+    ),
+]
+Tenant = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Whom it is done for, in its trace.")
+]
+User = Annotated[str | None, typer.Option(metavar="NAME", help="Which user, in its trace.")]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from pyagent_patterns.base import How, Pattern
-from pyagent_patterns.budget import Budget
 from pyagent_patterns.durable import Runs, teams
 from pyagent_patterns.errors import NobodyToAskError, PyAgentError
 from pyagent_patterns.event_json import error_record, event_record
@@ -25,6 +23,7 @@ from pyagent_providers.types import JSONValue
 
 from . import arguments
 from .going_on import account, accounted, carry_out_runs, explained
+from .options import Dollars, InputsFile, InputsGiven, Tenant, User
 from .screen import Screen
 from .stores import DB_VARIABLE, DEFAULT_DB, Place
 
@@ -40,27 +39,11 @@ def run(
         str | None,
         typer.Argument(metavar="TASK", help="What to do; not needed where a file says it."),
     ] = None,
-    inputs_given: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input", metavar="KEY=VALUE", help="JSON; anything else is text. Repeat it."
-        ),
-    ] = None,
-    inputs_file: Annotated[
-        Path | None, typer.Option("--inputs", metavar="FILE", help="All inputs, as JSON.")
-    ] = None,
-    budget: Annotated[
-        Budget | None,
-        typer.Option(
-            parser=arguments.budget, metavar="USD", help="What it may cost, such as 0.50."
-        ),
-    ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whom it is done for, in its trace.")
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which user, in its trace.")
-    ] = None,
+    inputs_given: InputsGiven = None,
+    inputs_file: InputsFile = None,
+    budget: Dollars = None,
+    tenant: Tenant = None,
+    user: User = None,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Add its trace to this file, for `pyagent ui`."),
@@ -84,7 +67,7 @@ def run(
     screen = Screen()
 
     async def work() -> None:
-        found, whole, inputs = _asked(team, task, _inputs(inputs_file, inputs_given or ()))
+        found, whole, inputs = _asked(team, task, arguments.inputs(inputs_file, inputs_given))
         how = How(inputs=inputs, budget=budget, tenant=tenant, user=user)
         if at_terminal():
             how["human"] = ask_at_terminal
@@ -224,21 +207,3 @@ def _asked(name: str, task: str | None, inputs: JSONValue) -> tuple[Pattern, str
     if task is None or not task.strip():
         raise typer.BadParameter(f"say what to do: pyagent run {name} TASK")
     return team, task, inputs
-
-
-def _inputs(file: Path | None, given: Sequence[str]) -> JSONValue:
-    """The inputs of a file, and those that were given one by one. Raises typer.BadParameter."""
-    inputs: JSONValue = None
-    if file is not None:
-        try:
-            inputs = cast(JSONValue, json.loads(file.read_text(encoding="utf-8-sig")))
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"--inputs {str(file)!r} cannot be read: {error}") from None
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"{text!r} is not an input such as topic=salt")
-        if inputs is not None and not isinstance(inputs, dict):
-            raise typer.BadParameter("--inputs has no object that --input could add to")
-        inputs = {**(inputs or {}), key: arguments.signal_value(value)}
-    return inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from .screen import Screen
 
 
 @contextmanager
-def seen(screen: Screen, trace: Path | None) -> Generator[None]:
+def seen(screen: Screen, trace: Path | None, tenants: Sequence[str]) -> Generator[None]:
     """Send what runs do within the block to the file `trace`, and where the environment says.
 
-    What cannot be set up is said, and the runs go on unseen.
+    Metrics tell the `tenants` apart. What cannot be set up is said, and the runs go on unseen.
     """
     if trace is None and read_otlp(None) is None:
         yield
@@ -24,7 +24,7 @@ def seen(screen: Screen, trace: Path | None) -> Generator[None]:
     from pyagent_exporters import configure  # loads the OpenTelemetry SDK
 
     try:
-        handle = configure(file=trace)
+        handle = configure(file=trace, tenants=tenants)
     except ExporterError as error:
         screen.note(f"runs are not traced: {error}", "yellow")
         yield

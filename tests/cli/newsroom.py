@@ -61,6 +61,7 @@ team = OrchestratorWorkers(orchestrator=editor, workers=[scientist, teacher], re
 unpriced = OrchestratorWorkers(
     orchestrator=editor, workers=[scientist, Agent("teacher", Stub("teacher", None))], retry=ONCE
 )
+ordered = OrchestratorWorkers(orchestrator=editor, workers=[teacher], inputs=dict[str, int])
 
 
 class Approval(Pattern):

@@ -6,15 +6,17 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 pytest.importorskip("dbos")
 
 from tests.durable.postgres import LocalPostgres, missing
+from tests.exporters.backends import http_receiver
 
 from .commands import edited, pyagent, start, table
 
@@ -41,9 +43,9 @@ def submitted(newsroom: Path, name: str = "team") -> str:
 
 
 @contextmanager
-def worker() -> Iterator[subprocess.Popen[bytes]]:
+def worker(*options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that takes runs; killed at the end, unless it has ended."""
-    with start("worker") as process:
+    with start("worker", *options) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"this worker takes runs; Ctrl-C ends it\n"
         yield process
@@ -202,3 +204,57 @@ def test_a_worker_that_is_told_twice_is_cut_off_and_its_status_says_so(
         assert b"handing over" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == -signal.SIGTERM  # a shell says 143
+
+
+def test_a_run_is_submitted_with_its_inputs_a_budget_and_whom_it_is_for(newsroom: Path) -> None:
+    how = ("--input", "sea=North", "--budget", "0.50", "--tenant", "acme", "--user", "u-42")
+    handed = pyagent("submit", f"{newsroom}:team", "Why?", *how, "--no-wait")
+    assert handed.exit_code == 0, handed.stderr
+    found = json.loads(pyagent("show", handed.stdout.strip(), "--json").stdout)
+    assert found["task"] == 'Why?\n\n<inputs>\n{\n  "sea": "North"\n}\n</inputs>'
+    kept = {call["activity"]: call["value"] for call in found["calls"]}
+    assert kept["attribution"] == {"tenant": "acme", "user": "u-42", "conversation": None}
+    assert kept["budget"]["max_cost_usd"] == "0.50"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("ordered", "--input", "count=two"),
+        ("ordered",),
+        ("team", "--tenant", " "),
+        ("team", "--budget", "much"),
+        ("team", "--input", "salt"),
+    ],
+)
+def test_what_a_run_cannot_be_submitted_with_is_a_mistake_on_the_command_line(
+    newsroom: Path, given: tuple[str, ...]
+) -> None:
+    name, *options = given
+    result = pyagent("submit", f"{newsroom}:{name}", "Why?", *options, "--no-wait")
+    assert result.exit_code == 2
+    assert "no run" in pyagent("runs").stderr
+
+
+def test_a_worker_tells_whom_a_submitted_run_is_for(
+    newsroom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_receiver() as receiver:
+        monkeypatch.setenv(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.server_port}"
+        )
+        with worker("--tenant", "acme") as process:
+            for tenant in ("acme", "globex"):
+                pyagent("submit", f"{newsroom}:team", "Why?", "--tenant", tenant, "--user", "u-42")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        kept = receiver.kept
+    runs = [s for s in kept.spans if s.name == "pyagent.pattern.orchestrator_workers"]
+    assert [its(span.attributes, "pyagent.tenant") for span in runs] == ["acme", "globex"]
+    assert {its(span.attributes, "user.id") for span in runs} == {"u-42"}
+    counted = kept.metrics["pyagent.runs"].sum.data_points
+    assert {its(point.attributes, "pyagent.tenant") for point in counted} == {"acme", "other"}
+
+
+def its(attributes: Iterable[KeyValue], name: str) -> str | None:
+    return next((each.value.string_value for each in attributes if each.key == name), None)
