@@ -59,7 +59,8 @@ cluster-demo: .venv/.ready
 
 test: test-main test-litellm
 
-SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py tests/durable/test_temporal.py
+SLOW := tests/durable/kills tests/durable/test_dbos.py tests/durable/test_dbos_record.py \
+    tests/durable/test_dbos_submitted.py tests/durable/test_temporal.py tests/durable/test_temporal_submitted.py
 BACKENDS := tests/backends/test_phoenix.py tests/backends/test_jaeger.py tests/dashboards/test_push.py
 
 test-main: .venv/.ready
