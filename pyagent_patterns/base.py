@@ -376,6 +376,7 @@ class Pattern(ABC):
             RunStart(
                 run_id=record.run_id,
                 pattern=self.kind,
+                name=self.name,
                 task=task,
                 team=self,
                 traceparent=span.traceparent,

@@ -72,11 +72,15 @@ Work = Callable[[], Awaitable[JSONObject]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
-    """What is known of a run from its first moment. `team` is the pattern object."""
+    """What is known of a run from its first moment. `team` is the pattern object.
+
+    `pattern` says which kind of pattern it is, `name` what it is called itself.
+    """
 
     run_id: str
     pattern: str
     task: str
+    name: str | None = None
     team: object = None
     traceparent: str | None = None
 

@@ -34,7 +34,7 @@ async def opened(store: Store, start: RunStart) -> tuple[Journal, str]:
     """The run's journal, and its task as it is on record. Raises what `Store.open` does."""
     if isinstance(store, MemoryStore):
         return await store.open(start), start.task
-    clean = replace(start, task=redacted(start.task))
+    clean = replace(start, task=redacted(start.task), name=start.name and redacted(start.name))
     try:
         return RedactedJournal(await store.open(clean)), clean.task
     except InputChanged:
