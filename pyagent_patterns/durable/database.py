@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS run (
     waiting_for TEXT,               -- JSON list of signal names
     forked_from TEXT,
     created REAL NOT NULL,
-    updated REAL NOT NULL
+    updated REAL NOT NULL,
+    name TEXT                       -- the pattern's own; files had no such column once
 );
 CREATE INDEX IF NOT EXISTS run_by_status ON run (status, created);
 CREATE TABLE IF NOT EXISTS call (
@@ -281,14 +282,21 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
 
 def _create(connection: sqlite3.Connection) -> None:
     [version] = connection.execute("PRAGMA user_version").fetchone()
-    if version == FORMAT:
+    if version == FORMAT and _has_names(connection):
         return
     connection.execute("BEGIN IMMEDIATE")  # two processes may do this at once
     for statement in _SCHEMA.split(";\n"):
         connection.execute(statement)
+    if not _has_names(connection):  # to older versions of this package it is nothing
+        connection.execute("ALTER TABLE run ADD COLUMN name TEXT")
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     connection.execute("COMMIT")
+
+
+def _has_names(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT 1 FROM pragma_table_info('run') WHERE name = 'name'")
+    return found.fetchone() is not None
 
 
 def _sync_directory(directory: Path) -> None:
@@ -300,11 +308,13 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+_READ_ONLY: Final = "it is read-only; make it and its folder writable, or name another file"
 _REMEDIES: Final = (
     # What SQLite says, and what its reader wants to know.
     ("locked", f"another process has kept it locked for {_BUSY_SECONDS:.0f} s; end that one"),
     ("full", "the disk is full; free some space, then resume the run"),
-    ("readonly", "it is read-only; make it and its folder writable, or name another file"),
+    ("readonly", _READ_ONLY),
+    ("no column named name", _READ_ONLY),  # which could not be added
     ("malformed", "it is corrupted; restore it from a copy, or name another file"),
     ("not a database", "it is corrupted or not a journal; restore it, or name another file"),
     ("unable to open", "it cannot be opened; the folder must exist and be writable"),

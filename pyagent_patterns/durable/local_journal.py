@@ -58,11 +58,12 @@ def claim(
         ).fetchone()
         if known is None:
             db.execute(
-                "INSERT INTO run (id, pattern, team, task, status, execution, owner, lease,"
-                " traceparent, created, updated) VALUES (?, ?, ?, ?, 'running', 1, ?, ?, ?, ?, ?)",
+                "INSERT INTO run (id, pattern, name, team, task, status, execution, owner, lease,"
+                " traceparent, created, updated)"
+                " VALUES (?, ?, ?, ?, ?, 'running', 1, ?, ?, ?, ?, ?)",
                 (
-                    *(start.run_id, start.pattern, team, task, str(owner), now + lease),
-                    *(start.traceparent, now, now),
+                    *(start.run_id, start.pattern, start.name, team, task, str(owner)),
+                    *(now + lease, start.traceparent, now, now),
                 ),
             )
             return Claim(1, None, {})
@@ -77,9 +78,13 @@ def claim(
         new_status = status if status in ("completed", "partial") else "running"
         db.execute(
             "UPDATE run SET status = ?, execution = execution + 1, owner = ?, lease = ?,"
-            " team = coalesce(?, team), traceparent = coalesce(traceparent, ?), wake_at = NULL,"
-            " waiting_for = NULL, error = NULL, updated = ? WHERE id = ?",
-            (new_status, str(owner), now + lease, team, start.traceparent, now, start.run_id),
+            " name = coalesce(?, name), team = coalesce(?, team),"
+            " traceparent = coalesce(traceparent, ?), wake_at = NULL, waiting_for = NULL,"
+            " error = NULL, updated = ? WHERE id = ?",
+            (
+                *(new_status, str(owner), now + lease, start.name, team, start.traceparent),
+                *(now, start.run_id),
+            ),
         )
         rows = db.execute(
             "SELECT key, input_hash, value, copied FROM call WHERE run = ?", (start.run_id,)

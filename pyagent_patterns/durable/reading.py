@@ -115,6 +115,7 @@ class Reader:
         return RunView(
             run_id=row["id"],
             pattern=row["pattern"],
+            name=dict(row).get("name") or row["pattern"],  # once without that column
             team=row["team"],
             task=cast(str, self._values.get(row["task"])),
             status=row["status"],

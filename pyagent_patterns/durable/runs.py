@@ -271,8 +271,8 @@ class Runs:
             ]
             now = time.time()
             db.execute(
-                "INSERT INTO run (id, pattern, team, task, status, execution, traceparent,"
-                " forked_from, created, updated) SELECT ?, pattern, team, task, 'running', 0,"
+                "INSERT INTO run (id, pattern, name, team, task, status, execution, traceparent,"
+                " forked_from, created, updated) SELECT ?, pattern, name, team, task, 'running', 0,"
                 " traceparent, id, ?, ? FROM run WHERE id = ?",
                 (new, now, now, run_id),
             )

@@ -55,12 +55,14 @@ class CallView:
 class RunView:
     """One run. `status` says how its last execution ended; `is_owned` that one goes on now.
 
+    `pattern` is the kind of its pattern, `name` what that is called; the kind where it has no name.
     `cost` is US dollars of what is priced and on record, `unpriced` counts what is not priced.
     `due` says that a suspended run can go on. Times are Unix time in seconds.
     """
 
     run_id: str
     pattern: str
+    name: str
     team: str | None
     task: str
     status: Status

@@ -105,8 +105,8 @@ class Approved(Pattern):
 
     name = "approved"
 
-    def __init__(self, agent: Agent, pause: float = 0) -> None:
-        super().__init__()
+    def __init__(self, agent: Agent, pause: float = 0, name: str | None = None) -> None:
+        super().__init__(name=name)
         self._agent = agent
         self._pause = pause
 
@@ -129,3 +129,4 @@ each = Each(agent)
 approved = Approved(agent)
 sleeping = Approved(agent, pause=0.2)
 ordered = Pipeline([agent], inputs=Order)
+named = Pipeline([agent], name="the desk")

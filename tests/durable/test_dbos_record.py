@@ -22,7 +22,7 @@ from pyagent_patterns.errors import (
 )
 from pyagent_patterns.run import RunContext
 from tests.durable import cluster_teams
-from tests.durable.cluster_teams import Approved, Each, agent, asked, each
+from tests.durable.cluster_teams import Approved, Each, agent, approved, asked, each, named
 from tests.durable.clusters import until
 from tests.durable.postgres import LocalPostgres, missing
 
@@ -271,3 +271,28 @@ async def test_a_process_that_leaves_loses_no_call_of_any_kind_that_is_being_mad
         result = await Slow(agent).run("it", run_id="r", durable=cluster)
         assert (result.output, result.resumed and result.resumed.doubtful) == ("it 1", ())
     assert looked == ["it"]
+
+
+async def test_a_run_is_known_by_its_pattern_s_name_and_a_fork_too(url: str) -> None:
+    async with Cluster(url) as cluster:
+        await cluster.submit(f"{TEAMS}:named", "a", run_id="r")
+        assert (await cluster.status("r")).name == ""
+        await cluster.resume("r")
+        forked = await cluster.fork("r")
+        seen = [(run.pattern, run.name) for run in await cluster.list()]
+        assert seen == [("pipeline", "the desk")] * 2
+        assert (await cluster.status(forked)).name == "the desk"
+
+
+async def test_a_database_of_before_runs_had_names_is_used_as_it_is(url: str) -> None:
+    async with Cluster(url) as cluster:
+        await named.run("a", run_id="old", durable=cluster)
+        with pytest.raises(RunSuspended):
+            await approved.run("a", run_id="waits", durable=cluster)
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE pyagent.run DROP COLUMN name")
+    async with Cluster(url) as cluster, Cluster(url):
+        assert (await cluster.status("old")).name == "pipeline"
+        await cluster.signal("waits", "yes", 1)
+        await cluster.resume("waits", Approved(agent, name="the approved"))
+        assert (await cluster.status("waits")).name == "the approved"

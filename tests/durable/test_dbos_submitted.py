@@ -150,6 +150,14 @@ async def test_a_submitted_run_is_told_its_inputs(url: str) -> None:
     assert result["output"] == f"re: Pack\n\n<inputs>\n{given}\n</inputs>"
 
 
+async def test_a_run_that_a_worker_took_up_is_known_by_its_pattern_s_name(url: str) -> None:
+    async with worker(url) as cluster:
+        run_id = await cluster.submit(f"{TEAMS}:named", "a")
+        await ended(cluster, run_id)
+        run = await cluster.status(run_id)
+    assert (run.pattern, run.name) == ("pipeline", "the desk")
+
+
 @pytest.mark.parametrize(
     ("inputs", "wrong"),
     [({"count": 2}, ValueError), ({"item": "tent", "count": "two"}, ValueError), (None, TypeError)],

@@ -237,10 +237,11 @@ async def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path) -> 
         assert result.status == "completed"
 
 
-def test_a_read_only_journal_can_be_looked_at_and_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", ["now", "before runs had names"])
+def test_a_read_only_journal_can_be_looked_at_and_not_written(tmp_path: Path, made: str) -> None:
     """In a process without root's rights, for which nothing is read-only."""
     program = """
-        import asyncio, os, sys
+        import asyncio, os, sqlite3, sys
         from pyagent_patterns import Agent, OrchestratorWorkers
         from pyagent_patterns.durable import Runs
         from pyagent_patterns.errors import JournalError
@@ -255,6 +256,8 @@ def test_a_read_only_journal_can_be_looked_at_and_not_written(tmp_path: Path) ->
 
         async def main():
             await crew.run("t", run_id="r", durable="runs.db")
+            if sys.argv[2] != "now":
+                sqlite3.connect("runs.db").execute("ALTER TABLE run DROP COLUMN name")
             os.chmod("runs.db", 0o444)
             os.chmod(".", 0o555)
             if os.geteuid() == 0:
@@ -273,7 +276,7 @@ def test_a_read_only_journal_can_be_looked_at_and_not_written(tmp_path: Path) ->
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path), made],
         capture_output=True,
         text=True,
     )

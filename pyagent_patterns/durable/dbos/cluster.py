@@ -291,6 +291,7 @@ def _view(row: Row, calls: Sequence[CallView]) -> RunView:
     return RunView(
         run_id=row["id"],
         pattern=row["pattern"] or "",
+        name=row["name"] or row["pattern"] or "",
         team=row["team"],
         task=json.loads(row["task"]),
         status=row["status"],

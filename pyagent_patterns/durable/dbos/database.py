@@ -55,7 +55,8 @@ CREATE TABLE pyagent.run (
     traceparent text,
     forked_from text,
     created float8 NOT NULL,
-    updated float8 NOT NULL
+    updated float8 NOT NULL,
+    name text                       -- the pattern's own; databases had no such column once
 );
 CREATE INDEX run_due ON pyagent.run (due) WHERE due IS NOT NULL;
 CREATE INDEX run_owner ON pyagent.run (owner) WHERE owner IS NOT NULL;
@@ -94,6 +95,8 @@ CREATE TABLE pyagent.worker (
     seen float8 NOT NULL
 );
 """
+_HAS_NAMES: Final = """
+    SELECT 1 FROM pg_attribute WHERE attrelid = 'pyagent.run'::regclass AND attname = 'name'"""
 
 
 class DatabaseUnusable(JournalError):
@@ -157,6 +160,8 @@ class Database:
             found = await db.execute("SELECT to_regclass('pyagent.format') AS table")
             if (await found.fetchone() or {}).get("table") is None:
                 await db.execute(_SCHEMA)
+            if await (await db.execute(_HAS_NAMES)).fetchone() is None:
+                await db.execute("ALTER TABLE pyagent.run ADD COLUMN name text")
             found = await db.execute("SELECT version FROM pyagent.format")
             [version] = [row["version"] for row in await found.fetchall()]
         if version != FORMAT:

@@ -6,7 +6,7 @@ Every write of an execution says whose it is, and does nothing when the run is n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, LiteralString, cast
 
@@ -40,17 +40,17 @@ _SUBMIT: Final = """
         FROM new, unnest(%(activities)s::text[], %(values)s::text[]) AS given (activity, value)
     ) SELECT pg_notify('pyagent_due', id) FROM new"""
 _BEGIN_NEW: Final = """
-    INSERT INTO pyagent.run (id, team, pattern, task, status, execution, owner, traceparent,
+    INSERT INTO pyagent.run (id, team, pattern, name, task, status, execution, owner, traceparent,
         created, updated)
-    VALUES (%s, %s, %s, %s, 'running', 1, %s, %s, pyagent.now(), pyagent.now())
+    VALUES (%s, %s, %s, %s, %s, 'running', 1, %s, %s, pyagent.now(), pyagent.now())
     ON CONFLICT DO NOTHING RETURNING *"""
 _TAKE: Final = """
     UPDATE pyagent.run SET execution = execution + 1, owner = %(owner)s,
         -- One that has its result is only told again: nothing can become of it but what it is.
         status = CASE WHEN status IN ('completed', 'partial') THEN status ELSE 'running' END,
         team = coalesce(%(team)s, team), pattern = coalesce(pattern, %(pattern)s),
-        traceparent = coalesce(traceparent, %(traceparent)s), due = NULL, wake_at = NULL,
-        waiting_for = '[]', error = NULL, updated = pyagent.now() """
+        name = coalesce(%(name)s, name), traceparent = coalesce(traceparent, %(traceparent)s),
+        due = NULL, wake_at = NULL, waiting_for = '[]', error = NULL, updated = pyagent.now() """
 _TAKE_DUE: Final = (
     _TAKE
     + """WHERE id = ANY(ARRAY(
@@ -64,9 +64,9 @@ _RELEASE: Final = """
         WHERE owner = %(owner)s AND id = coalesce(%(id)s, id) RETURNING id
     ) SELECT pg_notify('pyagent_due', id) FROM released"""
 _FORK: Final = """
-    INSERT INTO pyagent.run (id, team, pattern, task, status, traceparent, forked_from, created,
-        updated)
-    SELECT %s, team, pattern, task, 'running', traceparent, id, pyagent.now(), pyagent.now()
+    INSERT INTO pyagent.run (id, team, pattern, name, task, status, traceparent, forked_from,
+        created, updated)
+    SELECT %s, team, pattern, name, task, 'running', traceparent, id, pyagent.now(), pyagent.now()
     FROM pyagent.run WHERE id = %s"""
 _COPY: Final = """
     INSERT INTO pyagent.call (run, key, activity, input_hash, input, begun, copied, value, t0, t1)
@@ -81,7 +81,7 @@ _PRUNE: Final = """
 _IS_OWN: Final = "id = %(run)s AND owner = %(owner)s AND execution = %(execution)s"
 _OWN: Final = f"WITH own AS (SELECT id FROM pyagent.run WHERE {_IS_OWN} FOR SHARE)"
 _NOTE: Final = f"""
-    UPDATE pyagent.run SET pattern = %(pattern)s,
+    UPDATE pyagent.run SET pattern = %(pattern)s, name = %(name)s,
         traceparent = coalesce(traceparent, %(traceparent)s)
     WHERE {_IS_OWN} RETURNING id"""
 _BEGIN: Final = f"""{_OWN}
@@ -271,7 +271,7 @@ class RunTable:
     async def claim_due(self, owner: str, limit: int) -> list[Claim]:
         """Take runs that may go on, those that have waited longest first."""
         values = {"owner": owner, "limit": limit, "team": None, "pattern": None}
-        rows = await self._database.rows(_TAKE_DUE, {**values, "traceparent": None})
+        rows = await self._database.rows(_TAKE_DUE, {**values, "name": None, "traceparent": None})
         return [_claim(row, row["traceparent"]) for row in rows]
 
     async def claim(self, start: RunStart, team: str | None, owner: str) -> Claim | str:
@@ -280,7 +280,8 @@ class RunTable:
         Raises RunCancelled, and InputChanged for another task or pattern than the recorded one.
         """
         stored = stored_json("the task", start.task)
-        values = (start.run_id, team, start.pattern, stored, owner, start.traceparent)
+        what = (start.run_id, team, start.pattern, start.name, stored)
+        values = (*what, owner, start.traceparent)
         new = await self._database.row(_BEGIN_NEW, values)
         if new is not None:
             return _claim(new, None, is_new=True)
@@ -302,6 +303,7 @@ class RunTable:
                     "owner": owner,
                     "team": team,
                     "pattern": start.pattern,
+                    "name": start.name,
                     "traceparent": start.traceparent,
                 },
             )
@@ -330,7 +332,8 @@ class RunTable:
 
     async def note(self, claim: Claim, start: RunStart) -> None:
         """Note what is known of a submitted run only now that its team is loaded."""
-        await self._own(claim, _NOTE, {"pattern": start.pattern, "traceparent": start.traceparent})
+        known = {"pattern": start.pattern, "name": start.name, "traceparent": start.traceparent}
+        await self._own(claim, _NOTE, known)
 
     async def check(self, claim: Claim) -> None:
         """Raise LeaseLost or RunCancelled unless the run is still this execution's."""
@@ -400,7 +403,9 @@ class RunTable:
 
     # How
 
-    async def _own(self, claim: Claim, statement: LiteralString, values: dict[str, object]) -> None:
+    async def _own(
+        self, claim: Claim, statement: LiteralString, values: Mapping[str, object]
+    ) -> None:
         """Carry out a statement that gives a row if the run is still this execution's.
 
         Raises LeaseLost or RunCancelled when it is not.
