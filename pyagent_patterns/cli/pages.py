@@ -45,7 +45,7 @@ _STYLES: Final = {
     "begun": "yellow",
     "done": "green",
 }
-_WIDE: Final = 100  # columns from which a run's pattern is shown too
+_WIDE: Final = 100  # columns from which it is shown what a run's pattern is called too
 
 
 def runs_table(runs: Sequence[RunView], width: int) -> RenderableType:
@@ -61,7 +61,7 @@ def runs_table(runs: Sequence[RunView], width: int) -> RenderableType:
     table.add_column("cost", justify="right", max_width=12)
     table.add_column("age", justify="right", no_wrap=True)
     for run in runs:
-        pattern = [Text(line(run.pattern))] if width >= _WIDE else []
+        pattern = [Text(line(run.name))] if width >= _WIDE else []
         table.add_row(
             Text(short(run.run_id), "bold"),
             _status(run),
@@ -122,7 +122,8 @@ def _facts(detail: RunDetail) -> Table:
     facts.add_column(overflow="fold")
     facts.add_row("run", Text(line(run.run_id), "bold"))
     facts.add_row("status", status)
-    facts.add_row("pattern", line(run.pattern))
+    called = "" if run.name == run.pattern else f"{run.name}, "
+    facts.add_row("pattern", line(f"{called}{run.pattern}"))
     facts.add_row("team", Text(line(run.team)) if run.team else Text("not recorded", "dim"))
     facts.add_row("task", Text(shown(run.task)))
     facts.add_row("started", f"{moment(run.created_at)}, {age(run.created_at)} ago")

@@ -104,7 +104,7 @@ class _Recording:
             run.created_at,
             None if self._goes_on else self._latest,
             {
-                **self._of_any_pattern("", run.pattern, run.pattern, plan),
+                **self._of_any_pattern("", run.pattern, run.name, plan),
                 semconv.STATUS: "unknown" if is_lost else run.status,
                 semconv.TENANT: names.get("tenant"),
                 semconv.USER_ID: names.get("user"),

@@ -12,6 +12,7 @@ def run_record(run: RunView) -> JSONObject:
     return {
         "run_id": run.run_id,
         "pattern": run.pattern,
+        "name": run.name,
         "team": run.team,
         "task": run.task,
         "status": run_state(run),

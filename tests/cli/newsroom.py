@@ -61,6 +61,9 @@ team = OrchestratorWorkers(orchestrator=editor, workers=[scientist, teacher], re
 unpriced = OrchestratorWorkers(
     orchestrator=editor, workers=[scientist, Agent("teacher", Stub("teacher", None))], retry=ONCE
 )
+desk = OrchestratorWorkers(
+    orchestrator=editor, workers=[scientist, teacher], retry=ONCE, name="science\x1b[31m desk"
+)
 ordered = OrchestratorWorkers(orchestrator=editor, workers=[teacher], inputs=dict[str, int])
 
 

@@ -44,6 +44,15 @@ def test_runs_lists_the_runs_newest_first_with_what_they_cost(newsroom: Path) ->
     assert "1 unpriced" in result.stdout
 
 
+def test_a_run_is_shown_by_the_name_of_its_pattern_and_its_kind(newsroom: Path) -> None:
+    ran(newsroom, "r", "desk")
+    [_, row] = table(pyagent("runs").stdout)
+    assert row[2] == "science desk"
+    assert "pattern  science desk, orchestrator_workers " in pyagent("show", "r").stdout
+    found = json.loads(pyagent("show", "r", "--json").stdout)
+    assert (found["name"], found["pattern"]) == ("science\x1b[31m desk", "orchestrator_workers")
+
+
 def test_runs_narrows_down_by_state_and_number(newsroom: Path) -> None:
     for number in range(3):
         ran(newsroom, f"done-{number}")

@@ -468,3 +468,11 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def test_a_run_is_called_what_its_pattern_is(file: Path) -> None:
+    team = Pipeline([crews.agent("a", "done")], name="desk")
+    with Runs(file) as runs:
+        await team.run("a task", run_id="r", durable=runs)
+        [run, *_] = spans_of(await runs.get("r"))
+    assert (run.name, run.workflow) == ("pyagent.pattern.pipeline", "desk")
