@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -62,7 +64,15 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < until and server.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            with ThreadPoolExecutor(1) as thread:  # an event loop may be running here
+                thread.submit(asyncio.run, _greet(f"127.0.0.1:{port}")).result()
             return
-        except OSError:
+        except (OSError, RuntimeError):  # it listens before it answers
             time.sleep(0.05)
     raise RuntimeError(f"the Temporal server did not start:\n{log.read_text()}")
+
+
+async def _greet(address: str) -> None:
+    from temporalio.client import Client
+
+    await Client.connect(address)
