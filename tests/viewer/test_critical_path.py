@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyagent_exporters.viewer.critical_path import critical_path, time_on_path
-from pyagent_exporters.viewer.forest import Node, forest
+from pyagent_exporters.viewer.forest import Node, forest, walk
 from pyagent_exporters.viewer.spans import Span
 
 ANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -58,7 +58,7 @@ def test_the_path_covers_the_time_of_the_root_without_gap_or_overlap(root: Node)
 @ANY
 @given(trees())
 def test_each_part_of_the_path_lies_within_its_span_and_all_spans_around_it(root: Node) -> None:
-    around = {below: above for above, _ in root.walk() for below in above.children}
+    around = {below: above for above in walk([root]) for below in above.children}
     for part in critical_path(root):
         at: Node | None = part.node
         while at is not None:
@@ -72,12 +72,12 @@ def test_each_part_of_the_path_lies_within_its_span_and_all_spans_around_it(root
 def test_what_is_not_on_the_path_could_be_left_out_and_nothing_would_change(root: Node) -> None:
     path = critical_path(root)
     used = {part.node for part in path}
-    around = {below: above for above, _ in root.walk() for below in above.children}
+    around = {below: above for above in walk([root]) for below in above.children}
     for at in [*used]:
         while at in around:
             at = around[at]
             used.add(at)
-    for at, _ in [*root.walk()]:
+    for at in [*walk([root])]:
         at.children = [child for child in at.children if child in used]
     assert critical_path(root) == path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyagent_exporters.viewer.forest import forest
+from pyagent_exporters.viewer.forest import forest, walk
 from pyagent_exporters.viewer.spans import Span
 
 ANY = settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -17,7 +17,7 @@ def span(name: str, parent: str | None = None, start: int = 0, end: int | None =
 
 def drawn(*spans: Span, awaits_parents: bool = False) -> list[tuple[str, int]]:
     roots = forest(spans, now=10, awaits_parents=awaits_parents)
-    return [(node.span_id, depth) for root in roots for node, depth in root.walk()]
+    return [(node.span_id, node.depth) for node in walk(roots)]
 
 
 @ANY
@@ -33,7 +33,7 @@ def test_every_span_is_in_the_trees_once_even_if_parents_are_lost_or_go_round_in
 ) -> None:
     spans = [span(str(own), None if above is None else str(above)) for own, above in pairs]
     roots = forest(spans, now=10, awaits_parents=awaits)
-    found = [node.span for root in roots for node, _ in root.walk() if node.span is not None]
+    found = [node.span for node in walk(roots) if node.span is not None]
     assert sorted(s.span_id for s in found) == sorted(s.span_id for s in spans)
 
 

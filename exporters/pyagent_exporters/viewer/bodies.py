@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 from .spans import Attributes, AttributeValue, Span, SpanEvent, SpanLink
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+_decode: Final = json.JSONDecoder().decode
 
 
 def storable(span: Span) -> tuple[Span, bytes]:
@@ -27,7 +28,7 @@ def storable(span: Span) -> tuple[Span, bytes]:
 def from_bytes(body: bytes) -> Span:
     """The span that was kept as these bytes."""
     (trace, span_id, parent, name, kind, start, end, status, message, attributes, events, links,
-     service) = json.loads(body)  # fmt: skip
+     service) = _decode(body.decode())  # fmt: skip
     return Span(
         trace_id=trace,
         span_id=span_id,
@@ -66,10 +67,7 @@ def _fields(span: Span) -> list[object]:
     ]
 
 
-def _attributes(stored: Mapping[str, object]) -> Attributes:
+def _attributes(stored: Mapping[str, AttributeValue | list[str]]) -> Attributes:
     return {
-        name: cast(AttributeValue, tuple(cast("list[str]", value)))
-        if isinstance(value, list)
-        else cast(AttributeValue, value)
-        for name, value in stored.items()
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }

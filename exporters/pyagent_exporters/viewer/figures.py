@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from .forest import Node
+from .forest import Node, walk
 from .spans import Span
 
 
@@ -34,15 +34,26 @@ class Figures:
         every = [*parts]
         if len(every) == 1:
             return every[0]
+        calls = priced = unpriced = read = written = cached = reasoning = 0
+        cost = Decimal(0)
+        for one in every:
+            calls += one.calls
+            cost += one.cost
+            priced += one.priced
+            unpriced += one.unpriced
+            read += one.input_tokens
+            written += one.output_tokens
+            cached += one.cached_tokens
+            reasoning += one.reasoning_tokens
         return cls(
-            calls=sum([one.calls for one in every]),
-            cost=sum([one.cost for one in every], Decimal(0)),
-            priced=sum([one.priced for one in every]),
-            unpriced=sum([one.unpriced for one in every]),
-            input_tokens=sum([one.input_tokens for one in every]),
-            output_tokens=sum([one.output_tokens for one in every]),
-            cached_tokens=sum([one.cached_tokens for one in every]),
-            reasoning_tokens=sum([one.reasoning_tokens for one in every]),
+            calls=calls,
+            cost=cost,
+            priced=priced,
+            unpriced=unpriced,
+            input_tokens=read,
+            output_tokens=written,
+            cached_tokens=cached,
+            reasoning_tokens=reasoning,
         )
 
 
@@ -86,10 +97,9 @@ def below(roots: Sequence[Node], calls: Sequence[Call]) -> dict[Node, Figures]:
     """The sums of the calls at and below each span."""
     own = {call.node: call.figures for call in calls}
     sums: dict[Node, Figures] = {}
-    for root in roots:
-        for node, _ in reversed([*root.walk()]):  # children first
-            parts = [sums[child] for child in node.children]
-            sums[node] = Figures.total([own[node], *parts] if node in own else parts)
+    for node in reversed([*walk(roots)]):  # children first
+        parts = [sums[child] for child in node.children]
+        sums[node] = Figures.total([own[node], *parts] if node in own else parts)
     return sums
 
 
@@ -152,10 +162,11 @@ def _chats(roots: Sequence[Node]) -> Iterator[_Chat]:
 
 
 def _figures(span: Span, *, is_unpriced: bool) -> Figures:
+    cost = span.cost
     return Figures(
         calls=1,
-        cost=span.cost or Decimal(0),
-        priced=int(span.cost is not None),
+        cost=cost or Decimal(0),
+        priced=int(cost is not None),
         unpriced=int(is_unpriced),
         input_tokens=span.input_tokens or 0,
         output_tokens=span.output_tokens or 0,

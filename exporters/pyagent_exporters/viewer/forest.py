@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .spans import Role, Span
@@ -15,7 +15,8 @@ class Node:
     """A span with those below it, in order of start.
 
     `span` is None for one that others are below and that has not come. `end` is when it ended or,
-    as long as it goes on, the moment it is looked at; both are in nanoseconds.
+    as long as it goes on, the moment it is looked at; both are in nanoseconds. `depth` counts those
+    that it is below.
     """
 
     span: Span | None
@@ -25,18 +26,20 @@ class Node:
     end: int
     role: Role = "other"
     children: list[Node] = field(default_factory=list["Node"])
+    depth: int = 0
 
-    def walk(self, *, but_below: Collection[Node] = ()) -> Iterator[tuple[Node, int]]:
-        """This node and all below it with their depth, parents before children.
 
-        What is below one of `but_below` is left out.
-        """
-        waiting = [(self, 0)]
-        while waiting:
-            node, depth = waiting.pop()
-            yield node, depth
-            if not but_below or node not in but_below:
-                waiting += [(child, depth + 1) for child in reversed(node.children)]
+def walk(roots: Iterable[Node], *, but_below: Collection[Node] = ()) -> Iterator[Node]:
+    """These nodes and all below them, parents before children.
+
+    What is below one of `but_below` is left out.
+    """
+    waiting = [*roots][::-1]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if node.children and node not in but_below:
+            waiting += reversed(node.children)
 
 
 def forest(spans: Sequence[Span], *, now: int, awaits_parents: bool = False) -> list[Node]:
@@ -65,6 +68,9 @@ def forest(spans: Sequence[Span], *, now: int, awaits_parents: bool = False) -> 
         node.children.sort(key=_by_start)
     for node in awaited.values():
         node.start = node.children[0].start
+    for node in walk(roots):
+        for child in node.children:
+            child.depth = node.depth + 1
     return sorted(roots, key=_by_start)
 
 
@@ -75,14 +81,14 @@ def _node(span: Span, now: int) -> Node:
 
 def _freed(roots: Sequence[Node], nodes: dict[Key, Node]) -> Iterator[Node]:
     """One span of each ring, taken out of it so that it can be a root."""
-    reached = {id(node) for root in roots for node, _ in root.walk()}
+    reached = set(walk(roots))
     for node in nodes.values():
-        if id(node) in reached:
+        if node in reached:
             continue
         above = nodes.get((node.trace_id, (node.span and node.span.parent_id) or ""))
         if above is not None:
             above.children.remove(node)
-        reached.update(id(below) for below, _ in node.walk())
+        reached.update(walk([node]))
         yield node
 
 

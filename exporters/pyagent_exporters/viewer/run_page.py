@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from . import waterfall
 from .details import CONTENT
 from .figures import Figures, Share, below, by_agent, by_model, by_phase, calls
-from .forest import Node, forest
+from .forest import Node, forest, walk
 from .plan_graph import PlanGraph, plan_graphs
 from .runs import RunSummary, RunTrace
 from .spans import Span
@@ -82,8 +82,7 @@ def view(trace: RunTrace, *, now: int | None = None, whole: bool = False) -> Run
 def rows_below(trace: RunTrace, span_id: str) -> tuple[Row, ...] | None:
     """The rows below one of a run's spans; None if it has none, or is not there."""
     for trees in _trees(trace, _now(trace)):
-        nodes = (node for root in trees for node, _ in root.walk())
-        node = next((node for node in nodes if node.span_id == span_id), None)
+        node = next((node for node in walk(trees) if node.span_id == span_id), None)
         if node is not None and node.children:
             return waterfall.rows_below(trees, node, below(trees, calls(trees)))
     return None
@@ -108,4 +107,4 @@ def _last_heard(spans: Iterable[Span]) -> int:
 
 
 def _has_content(span: Span) -> bool:
-    return any(name in span.attributes for name in CONTENT)
+    return not CONTENT.keys().isdisjoint(span.attributes)

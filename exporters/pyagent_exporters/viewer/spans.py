@@ -231,13 +231,19 @@ class Span:
 
     def _number(self, name: str) -> int | float | None:
         value = self.attributes.get(name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return value if type(value) is int or type(value) is float else None  # not a bool
 
     def _first_number(self, *names: str) -> int | float | None:
-        return next((n for n in map(self._number, names) if n is not None), None)
+        for name in names:
+            if (number := self._number(name)) is not None:
+                return number
+        return None
 
     def _first_text(self, *names: str) -> str | None:
-        return next((text for text in map(self.text, names) if text is not None), None)
+        for name in names:
+            if (text := self.text(name)) is not None:
+                return text
+        return None
 
 
 _ROLES: Final[Mapping[str, Role]] = {  # by gen_ai.operation.name

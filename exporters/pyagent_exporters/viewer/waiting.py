@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .critical_path import Segment, time_on_path
-from .forest import Node
+from .forest import Node, walk
 from .wording import name_of
 
 
@@ -56,13 +56,12 @@ def stretches(path: Sequence[Segment], roots: Sequence[Node]) -> Iterator[Stretc
 def _owners(roots: Sequence[Node]) -> dict[Node, Node]:
     """The agent, tool or pattern that each span was for; where there is none, the span itself."""
     owners: dict[Node, Node] = {}
-    for root in roots:
-        for node, _ in root.walk():
-            if _is_someone(node):
-                owners[node] = node
-            owner = owners.setdefault(node, node)
-            if _is_someone(owner):
-                owners.update(dict.fromkeys(node.children, owner))
+    for node in walk(roots):
+        if _is_someone(node):
+            owners[node] = node
+        owner = owners.setdefault(node, node)
+        if node.children and _is_someone(owner):
+            owners.update(dict.fromkeys(node.children, owner))
     return owners
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, Literal
 
 from markupsafe import Markup
@@ -14,7 +15,7 @@ from pyagent_providers import semconv
 from .critical_path import Segment, critical_path
 from .details import problem
 from .figures import Figures
-from .forest import Node
+from .forest import Node, walk
 from .spans import Role, Span
 from .templates import duration
 from .visible import visible
@@ -114,8 +115,8 @@ def execution(
     start, end = _ends(roots)
     path = _path(roots, start, end)
     axis = _Axis(start, max(1, end - start), _by_node(path))
-    walked = [(node, depth) for root in roots for node, depth in root.walk()]
-    folded = set[Node]() if whole or len(walked) <= _LONG else _folded(roots)
+    nodes = [*walk(roots)]
+    folded = set[Node]() if whole or len(nodes) <= _LONG else _folded(nodes)
     return Execution(
         trace_id=roots[0].trace_id,
         start=start,
@@ -135,8 +136,7 @@ def rows_below(
     """The rows below one of a trace's nodes, as they would stand among all of the trace."""
     start, end = _ends(roots)
     axis = _Axis(start, max(1, end - start), _by_node(_path(roots, start, end)))
-    depth = next(d for root in roots for other, d in root.walk() if other is node)
-    return tuple(_rows(node.children, axis, figures, tries_of([node]), top=depth + 1))
+    return tuple(_rows(node.children, axis, figures, tries_of([node])))
 
 
 def _ends(roots: Sequence[Node]) -> tuple[int, int]:
@@ -204,21 +204,15 @@ def _rows(
     figures: Mapping[Node, Figures],
     tries: Mapping[Node, int],
     folded: Collection[Node] = (),
-    *,
-    top: int = 0,
 ) -> Iterator[Row]:
-    """The rows of these trees, whose roots stand at depth `top`; not of what is below `folded`."""
+    """The rows of these trees, but not of what is below `folded`."""
     opened = _opened(roots)
-    walked = [
-        (node, min(top + depth, _DEEPEST))
-        for root in roots
-        for node, depth in root.walk(but_below=folded)
-    ]
-    following = [depth for _, depth in walked[1:]] + [min(top, _DEEPEST)]
-    for (node, depth), after in zip(walked, following, strict=True):
+    nodes = [*walk(roots, but_below=folded)]
+    depths = [min(node.depth, _DEEPEST) for node in [*nodes, *roots[:1]]]
+    for node, (depth, after) in zip(nodes, pairwise(depths), strict=True):
         span, path, left_out = node.span, axis.path.get(node, ()), 0
         if node in folded:
-            below = [each for each, _ in node.walk()]
+            below = [*walk([node])]
             left_out = len(below) - 1
             path = sorted(
                 (segment for each in below for segment in axis.path.get(each, ())),
@@ -247,21 +241,22 @@ def _rows(
         )
 
 
-def _folded(roots: Sequence[Node]) -> set[Node]:
-    """Agents that only calls and tools are below."""
+def _folded(nodes: Sequence[Node]) -> set[Node]:
+    """Of all nodes, parents first: agents that only calls and tools are below."""
     folded: set[Node] = set()
-    for root in roots:
-        for node, _ in root.walk():
-            if node.role == "agent" and node.children:
-                below = (other for other, _ in node.walk() if other is not node)
-                if all(other.role not in ("agent", "pattern") for other in below):
-                    folded.add(node)
+    teams: set[Node] = set()  # with an agent or a pattern at or below them
+    for node in reversed(nodes):
+        is_alone = teams.isdisjoint(node.children)
+        if node.role == "agent" and node.children and is_alone:
+            folded.add(node)
+        if node.role in ("agent", "pattern") or not is_alone:
+            teams.add(node)
     return folded
 
 
 def _opened(roots: Sequence[Node]) -> set[Node]:
     """What has agents or calls below it, or is about to; in another's trace, what has children."""
-    nodes = [node for root in roots for node, _ in root.walk()]
+    nodes = [*walk(roots)]
     working = {node for node in nodes if node.role != "other"}
     if not working:
         return {node for node in nodes if node.children}
@@ -279,15 +274,14 @@ def _goes_on(node: Node) -> bool:
 def tries_of(roots: Sequence[Node]) -> dict[Node, int]:
     """Which attempt a call is, where the one before it failed; first ones are not in it."""
     numbers: dict[Node, int] = {}
-    for root in roots:
-        for node, _ in root.walk():
-            number = 1
-            for child in node.children:
-                if child.span is None or child.role != "chat":
-                    continue
-                if number > 1:
-                    numbers[child] = number
-                number = number + 1 if child.span.status == "error" else 1
+    for node in walk(roots):
+        number = 1
+        for child in node.children:
+            if child.span is None or child.role != "chat":
+                continue
+            if number > 1:
+                numbers[child] = number
+            number = number + 1 if child.span.status == "error" else 1
     return numbers
 
 
@@ -300,6 +294,7 @@ def _notes(node: Node) -> Iterator[Note]:
             said = "; ".join(map(str, faults)) if isinstance(faults, tuple) else str(faults or "")
             yield Note("rejected", visible(said))
     why = problem(node.span)
-    below = [problem(child.span) for child in node.children if child.span is not None]
-    if why is not None and why not in below:  # a failure is told where it happened
-        yield Note("problem", why)
+    if why is not None:
+        below = (problem(child.span) for child in node.children if child.span is not None)
+        if why not in below:  # a failure is told where it happened
+            yield Note("problem", why)
