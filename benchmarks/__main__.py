@@ -44,7 +44,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _row(figure: Figure) -> str:
-    spread = f"{figure.median:.2f} ({min(figure.values):.2f} to {max(figure.values):.2f})"
+    spread = ""
+    if figure.median is not None:
+        spread = f"{figure.median:.2f} ({min(figure.values):.2f} to {max(figure.values):.2f})"
     target = "" if figure.target is None else f"<= {figure.target:g}"
     verdict = {None: "", True: "ok", False: "MISSED"}[figure.met]
     row = f"{figure.name:45} {spread:>30} {figure.unit:8} {target:>8}  {verdict:6}  {figure.note}"

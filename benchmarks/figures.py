@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from . import pages
 from .fake_server import FakeServer
 from .killed import Fate, Outcome
 from .measure import Sample
@@ -33,7 +34,8 @@ LATENCY = 0.05  # seconds the server takes over each call
 class Figure:
     """The median of one figure over its rounds, and the smallest and largest of them.
 
-    A figure without a target stands beside the others for comparison.
+    A figure without a target stands beside the others for comparison. One that was skipped has no
+    values: its note says why.
     """
 
     name: str
@@ -43,12 +45,14 @@ class Figure:
     note: str = ""
 
     @property
-    def median(self) -> float:
-        return statistics.median(self.values)
+    def median(self) -> float | None:
+        return statistics.median(self.values) if self.values else None
 
     @property
     def met(self) -> bool | None:
-        return None if self.target is None else self.median <= self.target
+        if self.target is None or self.median is None:
+            return None
+        return self.median <= self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,19 +379,19 @@ def _outcome(fate: Fate, url: str, runs: int) -> Outcome:
 
 
 def viewer(bench: Bench) -> Iterator[Figure]:
-    """The viewer's store with 100,000 spans: what pages ask of it, the slowest of each kind."""
+    """The viewer with 100,000 spans: what pages ask of its store, and the pages in a browser."""
     samples: list[dict[str, float]] = []
     for _ in range(min(3, bench.rounds)):
         run = [sys.executable, "-m", "benchmarks.viewer"]
         out = subprocess.run(run, check=True, capture_output=True, text=True, cwd=ROOT).stdout
         samples.append(json.loads(out))
-    pages = (
+    asked = (
         ("list", "a page of the list of runs", 200),
         ("costs", "costs by any dimension", 200),
         ("choices", "what there is to filter by", 200),
         ("large run", "a run of 2,000 spans", 150),
     )
-    for key, name, target in pages:
+    for key, name, target in asked:
         values = [sample[key] for sample in samples]
         yield Figure(name=f"viewer: {name}", unit="ms", values=values, target=target)
     rates = [sample["spans a second"] for sample in samples]
@@ -398,6 +402,17 @@ def viewer(bench: Bench) -> Iterator[Figure]:
         target=200,
         note=f"{statistics.median(rates):.0f} spans/s; the target is 5000",
     )
+    lacking = pages.missing()
+    for page, target in (("list page", 200), ("run page", 500)):
+        for moment in ("DOMContentLoaded", "ready"):
+            key = f"{page}: {moment}"
+            yield Figure(
+                name=f"viewer: {key}",
+                unit="ms",
+                values=[sample[key] for sample in samples] if lacking is None else (),
+                target=target,
+                note=f"skipped: {lacking}" if lacking else "",
+            )
 
 
 FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
@@ -410,6 +425,7 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "durable": durable,
     "cluster": cluster,
     "killed": killed,
+    "viewer": viewer,
 }
 
 

@@ -1,4 +1,4 @@
-"""What one process measures of the viewer's store: 100,000 spans in, and then what pages ask.
+"""What one process measures of the viewer: 100,000 spans in, what pages ask, and the pages.
 
 python -m benchmarks.viewer
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from pyagent_exporters.viewer.runs import DIMENSIONS, RunQuery
 from pyagent_exporters.viewer.spans import AttributeValue, Span
 from pyagent_exporters.viewer.store import SpanStore
+
+from . import pages
 
 RUNS = 5_000
 AGENTS = 7  # of a run
@@ -40,14 +44,25 @@ def main() -> None:
     chance = random.Random(1)
     spans = [span for n in range(RUNS) for span in _run(chance, n, AGENTS, CALLS)]
     large = list(_run(chance, RUNS, agents=LARGE // 3, calls=CALLS))
-    with SpanStore() as store:
+    run_id = large[-1].run_id or ""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "traces.db"
+        figures = _of_store(file, spans, large, run_id)
+        if pages.missing() is None:
+            figures |= pages.measured(file, {"list page": "/", "run page": f"/runs/{run_id}"})
+    print(json.dumps(figures))
+
+
+def _of_store(
+    file: Path, spans: Sequence[Span], large: Sequence[Span], run_id: str
+) -> dict[str, float]:
+    with SpanStore(file) as store:
         started = time.perf_counter()
         for at in range(0, len(spans), BATCH):
             store.add(spans[at : at + BATCH])
         seconds = time.perf_counter() - started
         store.add(large)
-        run_id = large[-1].run_id or ""
-        figures = {
+        return {
             "spans a second": len(spans) / seconds,
             "list": max(_milliseconds(lambda q=query: store.runs(q)) for query in _QUERIES),
             "costs": max(
@@ -58,7 +73,6 @@ def main() -> None:
             "choices": _milliseconds(store.choices),
             "large run": _milliseconds(lambda: store.run(run_id)),
         }
-    print(json.dumps(figures))
 
 
 def _milliseconds(ask: Callable[[], object]) -> float:
