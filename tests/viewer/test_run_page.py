@@ -179,6 +179,31 @@ def test_in_a_long_run_what_an_agent_did_comes_when_its_row_is_opened(
     page.locator(".row.chat").nth(1).wait_for()
 
 
+def test_of_very_many_agents_the_first_have_rows_and_the_others_at_a_click(
+    window: Windows, serve: Callable[..., Viewer], store: SpanStore
+) -> None:
+    trace = long_run(agents=250)
+    store.add(trace.spans)
+    url = f"{serve().url}/runs/{trace.summary.run_id}"
+    page = window().open(url)
+    agents = page.locator(".row.agent")
+    assert agents.count() == 200
+    page.get_by_role("link", name="50 more rows").click()
+    agents.nth(249).wait_for()
+    assert page.locator(".row.pattern > .row.agent").count() == 250
+    agents.nth(249).locator("summary").first.click()
+    agents.nth(249).locator(".row.chat").nth(1).wait_for()
+
+    last = agents.nth(249).get_attribute("id")
+    page = window().open(f"{url}#{last}")
+    page.locator(f"[id='{last}'] > summary").wait_for()
+    assert page.evaluate("document.activeElement.parentElement.id") == last
+
+    page = window(script=False).open(url)
+    page.get_by_role("link", name="50 more rows").click()
+    assert page.locator(".row.agent").count() == 50
+
+
 def test_of_very_many_agents_the_dearest_are_listed_and_the_rest_a_link_away(
     window: Windows, serve: Callable[..., Viewer], store: SpanStore
 ) -> None:

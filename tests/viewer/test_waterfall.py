@@ -9,7 +9,7 @@ import pytest
 from pyagent_exporters.viewer import run_page
 from pyagent_exporters.viewer.runs import RunTrace
 from pyagent_exporters.viewer.spans import Span
-from pyagent_exporters.viewer.waterfall import Row
+from pyagent_exporters.viewer.waterfall import End, Row
 from pyagent_patterns import Agent, OrchestratorWorkers
 from pyagent_providers import semconv
 from pyagent_providers.testing import ScriptedLLM
@@ -20,8 +20,8 @@ from tests.patterns.teams import PRICE, item, plan_text
 from .real_runs import as_viewed, only_run, trace_of
 
 
-def rows(trace: RunTrace) -> list[Row]:
-    return [row for each in run_page.view(trace).executions for row in each.rows]
+def rows(trace: RunTrace, *, whole: bool = False) -> list[Row]:
+    return [row for each in run_page.view(trace, whole=whole).executions for row in each.rows]
 
 
 def made(*roots: Made) -> list[Row]:
@@ -98,7 +98,7 @@ async def test_the_ends_of_rows_fit_their_beginnings(name: str) -> None:
     deep = 0
     for row in found:
         assert row.depth == deep
-        deep += 1 - row.closes
+        deep += 1 - len(row.ends)
     assert deep == 0
     assert all(row.is_open == row.has_children for row in found)
 
@@ -170,28 +170,28 @@ def test_what_is_too_deep_to_indent_is_still_there() -> None:
     ]  # fmt: skip
     found = rows(only_run(spans))
     assert [row.name for row in found] == [f"s{n}" for n in range(3_000)]
-    assert sum(row.closes for row in found) == 3_000
+    assert sum(len(row.ends) for row in found) == 3_000
 
 
-def long_run() -> RunTrace:
-    """150 agents, each with a call that was refused, and its second attempt."""
+def long_run(agents: int = 150) -> RunTrace:
+    """Agents, each with a call that was refused, and its second attempt."""
     workers: list[Made] = []
-    for n in range(150):
+    for n in range(agents):
         asked = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
         refused = Made("chat m", n, n + 0.4, asked, error="Busy")
         answered = Made("chat m", n + 0.4, n + 1, asked)
         worker = agent(f"w{n}", "worker", n, n + 1, None, refused, answered)
         worker.attributes = {**worker.attributes, semconv.AGENT_NAME: f"w{n}"}
         workers.append(worker)
-    return only_run(as_viewed(recorded(pattern("p", 0, 150, *workers))))
+    return only_run(as_viewed(recorded(pattern("p", 0, agents, *workers))))
 
 
 def test_of_a_long_run_what_agents_did_is_left_out_and_counted() -> None:
     run, *agents = rows(long_run())
-    assert (run.left_out, len(agents)) == (0, 150)
-    assert {(row.role, row.left_out, row.is_open, row.depth) for row in agents} == {
-        ("agent", 2, False, 1)
-    }
+    assert len(agents) == 150
+    assert {(row.role, row.is_open, row.depth) for row in agents} == {("agent", False, 1)}
+    assert [row.ends for row in agents[:-1]] == [(End(row.key, 0, 2),) for row in agents[:-1]]
+    assert agents[-1].ends == (End(agents[-1].key, 0, 2), End(run.key, 150, 0))
     assert run_page.view(long_run()).retries == 150
     assert len(rows(long_run())[0].bar.path) == 0
     assert sum(row.on_path for row in agents) == pytest.approx(150)
@@ -199,7 +199,7 @@ def test_of_a_long_run_what_agents_did_is_left_out_and_counted() -> None:
 
 def test_what_is_left_out_is_there_when_it_is_asked_for_as_it_stands_in_the_whole() -> None:
     trace = long_run()
-    whole = [row for each in run_page.view(trace, whole=True).executions for row in each.rows]
+    whole = rows(trace, whole=True)
     assert len(whole) == 451
     at = next(n for n, row in enumerate(whole) if row.name == "w70")
     below = run_page.rows_below(trace, whole[at].key)
@@ -210,3 +210,18 @@ def test_what_is_left_out_is_there_when_it_is_asked_for_as_it_stands_in_the_whol
     ]
     assert run_page.rows_below(trace, below[0].key) is None
     assert run_page.rows_below(trace, "nowhere") is None
+
+
+def test_of_very_many_agents_the_first_have_rows_and_the_others_when_they_are_asked_for() -> None:
+    trace = long_run(agents=250)
+    run, *agents = rows(trace)
+    assert [row.name for row in agents] == [f"w{n}" for n in range(200)]
+    assert agents[-1].ends == (End(agents[-1].key, 0, 2), End(run.key, 200, 50))
+    assert (run.is_open, run.figures.calls) == (True, 500)
+    others = run_page.rows_below(trace, run.key)
+    assert others is not None
+    assert [row.name for row in others] == [f"w{n}" for n in range(200, 250)]
+    assert {(row.depth, row.ends) for row in others} == {
+        (1, (End(row.key, 0, 2),)) for row in others
+    }
+    assert len(rows(trace, whole=True)) == 751

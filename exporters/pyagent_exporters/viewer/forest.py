@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .spans import Role, Span
@@ -29,17 +29,18 @@ class Node:
     depth: int = 0
 
 
-def walk(roots: Iterable[Node], *, but_below: Collection[Node] = ()) -> Iterator[Node]:
+def walk(roots: Iterable[Node], most: Mapping[Node, int] | None = None) -> Iterator[Node]:
     """These nodes and all below them, parents before children.
 
-    What is below one of `but_below` is left out.
+    Of the children of a node in `most`, only the first so many, and what is below those.
     """
+    most = most or {}
     waiting = [*roots][::-1]
     while waiting:
         node = waiting.pop()
         yield node
-        if node.children and node not in but_below:
-            waiting += reversed(node.children)
+        if node.children:
+            waiting += reversed(node.children[: most.get(node)])
 
 
 def forest(spans: Sequence[Span], *, now: int, awaits_parents: bool = False) -> list[Node]:

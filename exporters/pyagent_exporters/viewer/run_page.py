@@ -58,7 +58,7 @@ def view(trace: RunTrace, *, now: int | None = None, whole: bool = False) -> Run
     """A run's page. `now`, in Unix nanoseconds, is where spans that go on are drawn to; by
     default it is the time, or the last that was heard of a run that is not running.
 
-    Unless it is to be `whole`, a long run's calls are left out: `rows_below` has those of an agent.
+    Unless it is to be `whole`, most of a long run's rows are left out: `rows_below` has them.
     """
     traces = _trees(trace, _now(trace) if now is None else now)
     roots = [root for trees in traces for root in trees]
@@ -80,7 +80,8 @@ def view(trace: RunTrace, *, now: int | None = None, whole: bool = False) -> Run
 
 
 def rows_below(trace: RunTrace, span_id: str) -> tuple[Row, ...] | None:
-    """The rows below one of a run's spans; None if it has none, or is not there."""
+    """The rows that a run's page leaves out below one of its spans, or else all that are below it;
+    None if there are none, or there is no such span."""
     for trees in _trees(trace, _now(trace)):
         node = next((node for node in walk(trees) if node.span_id == span_id), None)
         if node is not None and node.children:

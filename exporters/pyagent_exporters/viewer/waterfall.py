@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -28,7 +28,8 @@ _FINEST: Final = 3  # units: a shorter piece of the path is not drawn
 _PATH_LINE: Final = 10  # how far down in a row
 _DEEPEST: Final = 12  # as run.css knows; what is further down is drawn at this depth
 _QUARTERS: Final = 4
-_LONG: Final = 300  # rows; of a longer run the calls are left out until they are asked for
+_LONG: Final = 300  # rows; of a longer run most are left out until they are asked for
+_MOST: Final = 200  # of a longer run, below one row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,7 @@ class Row:
     """One span. `depth` is how far it is indented; the next row is below it if it is deeper.
 
     `seconds` is None for a span that has not come. `on_path` is how many seconds the run waited for
-    this span itself. `left_out` counts the spans below it that have no rows. `closes` counts the
-    levels that end after this row.
+    this span itself. `ends` are the levels that end after this row, the deepest first.
     """
 
     span: Span | None
@@ -69,9 +69,8 @@ class Row:
     badges: tuple[str, ...]
     depth: int
     has_children: bool
-    left_out: int
     is_open: bool
-    closes: int
+    ends: tuple[End, ...]
 
     @property
     def has_details(self) -> bool:
@@ -83,6 +82,16 @@ class Row:
     def paid_before(self) -> Decimal | None:
         """What a replayed answer had cost when it was given."""
         return self.span.cost if self.span is not None and self.span.replayed else None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where what is below a span ends. `key` is its id; so many of its children are `shown`, and so
+    many rows are left out."""
+
+    key: str
+    shown: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +119,18 @@ def execution(
 ) -> Execution:
     """The rows of one trace, which has at least one span; `figures` are those below each.
 
-    Unless it is to be `whole`, what agents did is left out of a long one: `rows_below` has it.
+    Unless it is to be `whole`, much of a long one is left out, and `rows_below` has it: what agents
+    did, and what is below one span beyond the first few hundred.
     """
     start, end = _ends(roots)
     path = _path(roots, start, end)
     axis = _Axis(start, max(1, end - start), _by_node(path))
-    nodes = [*walk(roots)]
-    folded = set[Node]() if whole or len(nodes) <= _LONG else _folded(nodes)
+    most = {} if whole else _most(roots)
     return Execution(
         trace_id=roots[0].trace_id,
         start=start,
         seconds=(end - start) / 1e9,
-        rows=tuple(_rows(roots, axis, figures, tries_of(roots), folded)),
+        rows=tuple(_rows(roots, axis, figures, tries_of(roots), most)),
         ticks=tuple(
             duration((end - start) * quarter / _QUARTERS / 1e9) if quarter else "0"
             for quarter in range(_QUARTERS + 1)
@@ -133,10 +142,12 @@ def execution(
 def rows_below(
     roots: Sequence[Node], node: Node, figures: Mapping[Node, Figures]
 ) -> tuple[Row, ...]:
-    """The rows below one of a trace's nodes, as they would stand among all of the trace."""
+    """The rows that are left out below one of a trace's nodes; all below it, if none are."""
     start, end = _ends(roots)
     axis = _Axis(start, max(1, end - start), _by_node(_path(roots, start, end)))
-    return tuple(_rows(node.children, axis, figures, tries_of([node])))
+    most = _most(roots)
+    left_out = node.children[most.get(node, 0) :]
+    return tuple(_rows(left_out, axis, figures, tries_of([node]), most))
 
 
 def _ends(roots: Sequence[Node]) -> tuple[int, int]:
@@ -203,21 +214,25 @@ def _rows(
     axis: _Axis,
     figures: Mapping[Node, Figures],
     tries: Mapping[Node, int],
-    folded: Collection[Node] = (),
+    most: Mapping[Node, int],
 ) -> Iterator[Row]:
-    """The rows of these trees, but not of what is below `folded`."""
+    """The rows of these trees; of the children of those in `most`, the first so many."""
     opened = _opened(roots)
-    nodes = [*walk(roots, but_below=folded)]
+    nodes = [*walk(roots, most)]
     depths = [min(node.depth, _DEEPEST) for node in [*nodes, *roots[:1]]]
+    levels: list[End] = []  # that have not ended
     for node, (depth, after) in zip(nodes, pairwise(depths), strict=True):
-        span, path, left_out = node.span, axis.path.get(node, ()), 0
-        if node in folded:
-            below = [*walk([node])]
-            left_out = len(below) - 1
+        span, path = node.span, axis.path.get(node, ())
+        shown = most.get(node, len(node.children))
+        left_out = node.children[shown:]
+        if left_out and not shown:
             path = sorted(
-                (segment for each in below for segment in axis.path.get(each, ())),
+                (segment for each in walk([node]) for segment in axis.path.get(each, ())),
                 key=lambda segment: segment.start,
             )
+        levels.append(End(node.span_id, shown, sum(1 for _ in walk(left_out, most))))
+        ended = max(0, depth - after + 1)
+        ends = tuple(levels.pop() for _ in range(ended))
         yield Row(
             span=span,
             key=node.span_id,
@@ -234,24 +249,31 @@ def _rows(
             notes=tuple(_notes(node)),
             badges=tuple(badges(node, tries.get(node, 1))),
             depth=depth,
-            has_children=after > depth or left_out > 0,
-            left_out=left_out,
-            is_open=node in opened and not left_out,
-            closes=max(0, depth - after + 1),
+            has_children=after > depth or bool(left_out),
+            is_open=node in opened and (shown > 0 or not left_out),
+            ends=ends,
         )
 
 
-def _folded(nodes: Sequence[Node]) -> set[Node]:
-    """Of all nodes, parents first: agents that only calls and tools are below."""
-    folded: set[Node] = set()
+def _most(roots: Sequence[Node]) -> dict[Node, int]:
+    """How many children have rows, of those nodes of a long trace whose others are left out.
+
+    Of an agent that only calls and tools are below it is none.
+    """
+    nodes = [*walk(roots)]
+    if len(nodes) <= _LONG:
+        return {}
+    most: dict[Node, int] = {}
     teams: set[Node] = set()  # with an agent or a pattern at or below them
     for node in reversed(nodes):
         is_alone = teams.isdisjoint(node.children)
         if node.role == "agent" and node.children and is_alone:
-            folded.add(node)
+            most[node] = 0
+        elif len(node.children) > _MOST:
+            most[node] = _MOST
         if node.role in ("agent", "pattern") or not is_alone:
             teams.add(node)
-    return folded
+    return most
 
 
 def _opened(roots: Sequence[Node]) -> set[Node]:

@@ -2,6 +2,8 @@
 "use strict";
 (() => {
   const known = new Map(); // what was fetched, by address: a page that is renewed asks for it again
+  const wanted = new Set(); // the addresses of more rows that its reader has asked for
+  const rest = () => [...document.querySelectorAll("[data-rest]")];
   const keys = () => document.querySelectorAll("[data-keys]").forEach((keys) => (keys.hidden = false));
   const openRows = () => document.querySelectorAll(".row[open] > [data-more]").forEach(fill);
 
@@ -10,8 +12,15 @@
     if (link) fill(link);
   }, true);
 
+  document.addEventListener("click", (event) => {
+    if (!event.target.matches("[data-rest]") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    fill(event.target);
+  });
+
   async function fill(link) {
     const address = link.href;
+    wanted.add(address);
     if (!known.has(address)) {
       const row = link.closest(".row");
       const answer = await fetch(address).catch(() => null);
@@ -48,15 +57,18 @@
     event.preventDefault();
   });
 
-  // A row that an address or a link names may lie in folded ones.
-  function unfold() {
-    const target = location.hash.startsWith("#s-") && document.getElementById(location.hash.slice(1));
+  // A row that an address or a link names may lie in folded ones, or be left out.
+  async function unfold() {
+    if (!location.hash.startsWith("#s-")) return;
+    const find = () => document.getElementById(location.hash.slice(1));
+    if (!find()) await Promise.all(rest().map(fill));
+    const target = find();
     for (let row = target && target.parentElement.closest(".row"); row; row = row.parentElement.closest(".row")) row.open = true;
     if (target) { target.scrollIntoView({ block: "center" }); target.firstElementChild.focus({ preventScroll: true }); }
   }
 
   addEventListener("hashchange", unfold);
-  document.addEventListener("viewer:renewed", () => { keys(); openRows(); });
+  document.addEventListener("viewer:renewed", () => { keys(); openRows(); rest().filter((link) => wanted.has(link.href)).forEach(fill); });
   keys();
   openRows();
   unfold();
