@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -20,10 +21,13 @@ from .recorded import spans_of
 from .screen import Screen
 from .stores import DEFAULT_DB, Place, kept_in
 
+logger = logging.getLogger("pyagent")
+
 Kind = Literal["journal", "traces", "store"]
 
 _SQLITE: Final = b"SQLite format 3\x00"
 _TOLD: Final = 5  # ids that a message names
+_HOUR: Final = 3600.0  # seconds
 
 
 def kind_of(file: Path) -> Kind:
@@ -48,13 +52,22 @@ def kind_of(file: Path) -> Kind:
 
 
 @asynccontextmanager
-async def store_of(screen: Screen, source: Path | Place | None) -> AsyncGenerator[SpanStore]:
+async def store_of(
+    screen: Screen, source: Path | Place | None, *, keep: float | None = None
+) -> AsyncGenerator[SpanStore]:
     """A store with all that is in the source; what comes to be in it later is added.
 
-    Without a source it is empty. It is gone afterwards, unless it is a viewer's own file. Raises
-    LookupError for a journal that is not there, ExporterError for a file that cannot be used.
+    Without a source it is empty. It is gone afterwards, unless it is a viewer's own file. With
+    `keep`, runs that ended so many seconds ago are deleted from it. Raises LookupError for a
+    journal that is not there, and for `keep` with what others keep; ExporterError for a file that
+    cannot be used.
     """
     kind = kind_of(source) if isinstance(source, Path) else None
+    if keep is not None and source is not None and kind != "store":
+        raise LookupError(
+            f"--keep is about what programs send here, and {str(source)!r} is kept by others; "
+            "`pyagent prune` deletes from a journal or a cluster"
+        )
     async with AsyncExitStack() as stack:
         file = source if isinstance(source, Path) and kind == "store" else None
         store = stack.enter_context(SpanStore(file))
@@ -67,6 +80,9 @@ async def store_of(screen: Screen, source: Path | Place | None) -> AsyncGenerato
             journal = source.file if source.url is None else None
             following = asyncio.create_task(Following(kept, store, journal=journal).follow())
             stack.push_async_callback(_end, following)
+        if keep is not None:
+            pruning = asyncio.create_task(_pruning(store, older_than=keep))
+            stack.push_async_callback(_end, pruning)
         yield store
 
 
@@ -122,6 +138,16 @@ def _reading_along(file: Path, store: SpanStore) -> Generator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+async def _pruning(store: SpanStore, *, older_than: float) -> None:
+    """Delete old runs now, and now and then, until cancelled. What fails is tried again."""
+    while True:
+        try:
+            await asyncio.to_thread(store.prune, older_than=older_than)
+        except sqlite3.Error as error:
+            logger.warning("old runs cannot be deleted just now: %s", error)
+        await asyncio.sleep(min(_HOUR, max(1.0, older_than / 10)))
 
 
 async def _end(task: asyncio.Task[None]) -> None:

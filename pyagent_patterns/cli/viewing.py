@@ -16,11 +16,12 @@ import typer
 
 from pyagent_exporters.errors import ExporterError
 
+from .arguments import duration
 from .going_on import carry_out
 from .options import Run
 from .screen import Screen
 from .stores import DB_VARIABLE, DEFAULT_DB, Place
-from .words import line, short
+from .words import line, short, span
 
 if TYPE_CHECKING:
     from pyagent_exporters.viewer.security import Access
@@ -36,6 +37,13 @@ _STDOUT: Final = Path("-")
 Url = Annotated[
     str | None, typer.Option("--database-url", metavar="URL", help="A cluster's database instead.")
 ]
+
+
+def _age(text: str) -> float:
+    seconds = duration(text)
+    if not seconds:
+        raise typer.BadParameter(f"{text!r} would keep nothing; leave it out to keep everything")
+    return seconds
 
 
 def ui(
@@ -66,6 +74,15 @@ def ui(
         ),
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            parser=_age,
+            metavar="AGE",
+            help="Delete runs that ended longer ago, such as 12h, 30d or 4w. Without it all stay.",
+            show_default=False,
+        ),
+    ] = None,
     database_url: Url = None,
 ) -> None:
     """Look at runs in a browser: what they did, how long it took, what it cost.
@@ -83,9 +100,9 @@ def ui(
         from .sources import store_of
 
         signal.signal(signal.SIGTERM, _terminated)  # so that a temporary store is cleared away
-        async with store_of(screen, source) as store:
+        async with store_of(screen, source, keep=keep) as store:
             viewer = _listening(store, host, port, token, shown)
-            _announce(screen, viewer, source)
+            _announce(screen, viewer, source, keep)
             if not no_open:
                 _open(viewer.entrance)
             await viewer.serve()
@@ -173,10 +190,14 @@ def _listening(
         return Viewer(store, on(0), source=source)
 
 
-def _announce(screen: Screen, viewer: Viewer, source: Path | Place | None) -> None:
+def _announce(
+    screen: Screen, viewer: Viewer, source: Path | Place | None, keep: float | None
+) -> None:
     screen.line(viewer.entrance)
     if source is None:
         screen.note("spans are kept until this ends; pyagent ui traces.db keeps them in a file")
+    if keep is not None:
+        screen.note(f"runs that ended more than {span(keep)} ago are deleted")
     screen.note(f"programs send theirs with OTEL_EXPORTER_OTLP_ENDPOINT={viewer.url}")
     if viewer.access.token is not None:
         screen.note('and OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20TOKEN"')

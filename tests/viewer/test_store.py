@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -451,6 +452,86 @@ def test_put_makes_a_run_of_just_these_spans(store: SpanStore) -> None:
     assert store.version("r") > version
     store.put("r", [])
     assert store.runs().total == 0
+
+
+def test_runs_that_ended_long_ago_are_deleted_and_those_under_way_are_not(store: SpanStore) -> None:
+    store.add(
+        [
+            pattern("outer", 1, run="old", start=-90, end=-60),
+            chat(11, 1),
+            pattern("outer", 2, run="long", trace=2, start=-90, end=-10),
+            pattern(
+                "outer", 3, run="told", trace=3, start=-90, end=None, pyagent__status="running"
+            ),
+            pattern("outer", 4, run="quiet", trace=4, start=-90, end=None),
+            agent("a", 5, 55, run="heard of", trace=5),
+            pattern(
+                *("outer", 6), run="waits", trace=6, start=-90, end=-60, pyagent__status="suspended"
+            ),
+        ]
+    )
+    version = store.version()
+    assert store.prune(older_than=30) == 2
+    assert set(ids(store.runs().runs)) == {"long", "told", "heard of", "waits"}
+    assert store.costs("model") == ()
+    assert store.run("old") is None
+    assert store.version() > version
+    assert store.prune(older_than=30) == 0
+
+
+def test_what_lies_around_runs_goes_with_the_last_of_them(store: SpanStore) -> None:
+    store.add(
+        [
+            span("GET /", 1, start=-100, end=-1),
+            pattern("outer", 2, 1, run="first", start=-99, end=-60),
+            pattern("outer", 3, 1, run="second", start=-60, end=-20),
+        ]
+    )
+    assert store.prune(older_than=40) == 1
+    assert spans_in(store) == {"pyagent.pattern.outer", "GET /"}
+    assert store.prune(older_than=10) == 1
+    assert spans_in(store) == set()
+
+
+def spans_in(store: SpanStore) -> set[str]:
+    with closing(open_for_reading(store.path)) as db:
+        return {name for (name,) in db.execute("SELECT name FROM span")}
+
+
+def test_the_place_of_deleted_runs_is_used_anew(tmp_path: Path) -> None:
+    def runs(first: int) -> list[Span]:
+        return [
+            made
+            for n in range(first, first + 200)
+            for made in (
+                pattern("outer", n, run=f"r{n}", trace=n, start=-90, end=-60),
+                *(chat(n * 100 + m, n, trace=n) for m in range(1, 5)),
+            )
+        ]
+
+    def pages() -> int:
+        with closing(open_for_reading(tmp_path / "kept.db")) as db:
+            return db.execute("PRAGMA page_count").fetchone()[0]
+
+    with SpanStore(tmp_path / "kept.db") as store:
+        store.add(runs(1))
+        once = pages()
+        for again in range(1, 4):
+            assert store.prune(older_than=30) == 200
+            store.add(runs(1 + 200 * again))
+        assert pages() < once * 1.2
+
+
+def test_a_large_run_that_grew_is_not_deleted_by_what_it_was(store: SpanStore) -> None:
+    store.add(
+        [
+            pattern("outer", 1, run="r", start=-90, end=-60),
+            *(chat(n, 1) for n in range(2, 2_003)),
+        ]
+    )
+    store.add([pattern("outer", 3_000, run="r", trace=2, start=-9, end=-1)])
+    assert store.prune(older_than=30) == 0
+    assert store.prune(older_than=0.5) == 1
 
 
 def test_a_large_run_is_worked_out_when_it_is_read(store: SpanStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,8 +12,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, and where temporary files are; no browser is there to be opened."""
     for name in ("PYAGENT_DB", "PYAGENT_DATABASE_URL", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    root = Path(__file__).parent.parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{root}{os.pathsep}{root / 'exporters'}")
     monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -62,8 +65,17 @@ def page(url: str) -> str:
 
 def comes(url: str, words: str) -> None:
     """Wait until the page has these words."""
+    _wait(url, lambda text: words in text)
+
+
+def goes(url: str, words: str) -> None:
+    """Wait until it does not have them."""
+    _wait(url, lambda text: words not in text)
+
+
+def _wait(url: str, is_so: Callable[[str], bool]) -> None:
     deadline = time.monotonic() + 20
-    while words not in page(url):
+    while not is_so(page(url)):
         assert time.monotonic() < deadline, page(url)
         time.sleep(0.1)
 
@@ -112,6 +124,23 @@ def test_a_viewers_own_file_keeps_what_is_sent(folder: Path) -> None:
     with viewing("kept.db", "--port", "0") as url:
         assert "run-1" in page(url)
     assert (folder / "kept.db").stat().st_mode & 0o077 == 0
+
+
+def test_runs_that_are_older_than_they_are_to_be_kept_go_at_the_start_and_later(
+    folder: Path,
+) -> None:
+    now = time.time_ns()
+    with SpanStore(folder / "kept.db") as store:
+        store.add(a_call(1))  # of 1970
+        store.add(replace(span, start=now, end=now) for span in a_call(2))
+    with viewing("kept.db", "--port", "0", "--keep", "1h") as url:
+        goes(url, "run-1")
+        assert "run-2" in page(url)
+    with viewing("kept.db", "--port", "0", "--keep", "1s") as url:
+        comes(url, "No run yet")
+        with SpanStore(folder / "kept.db") as store:
+            store.add(a_call(3))
+        comes(url, "No run yet")
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
@@ -172,6 +201,10 @@ def test_it_opens_a_browser_unless_told_not_to(
         (("ui", "a.db", "--database-url", "postgresql://x"), "not both"),
         (("ui", "--token", "two words"), "token"),
         (("ui", "folder"), "cannot be read"),
+        (("ui", "--keep", "long"), "'long' is not a duration such as 12h, 30d or 4w"),
+        (("ui", "--keep", "0d"), "would keep nothing"),
+        (("ui", "some.jsonl", "--keep", "30d"), "'some.jsonl' is kept by others"),
+        (("ui", "runs.db", "--keep", "30d"), "`pyagent prune` deletes from a journal"),
         (("report", "x"), "there is no journal 'runs.db'"),
         (("report", "x", "--db", "none.jsonl"), "there is no file 'none.jsonl'"),
         (("report", "x", "--db", "some.jsonl"), "no run"),

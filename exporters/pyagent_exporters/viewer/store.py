@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,6 +18,7 @@ from pyagent_exporters.errors import ExporterError
 from . import queries
 from .bodies import from_bytes, storable
 from .placing import place
+from .pruning import prune
 from .runs import Bucket, Choices, CostRow, Dimension, RunPage, RunQuery, RunTrace, Sums
 from .schema import open_for_reading, open_for_writing
 from .spans import Span
@@ -25,6 +27,7 @@ from .tally import Fact, Key, PaidCall, Totals, tally
 _BATCH: Final = 2000  # spans in one transaction
 _LARGE: Final = 2000  # spans; a larger run is worked out when it is read, not whenever it grows
 _FOUND: Final = 20  # ids
+_PRUNED: Final = 50  # runs that are deleted in one transaction
 _EVERY_RUN: Final = RunQuery()
 
 
@@ -99,6 +102,23 @@ class SpanStore:
             new = {key: span for key, span in wanted.items() if key not in there or key in gone}
             if new or gone:
                 self._add(db, new, touched={run_id})
+
+    def prune(self, *, older_than: float) -> int:
+        """Delete the runs that ended more than `older_than` seconds ago; how many it were.
+
+        Runs that are under way or suspended stay; one that nothing has come of for so long counts
+        as ended. Their place in the file is used anew.
+        """
+        self._freshen()
+        before = max(0, time.time_ns() - round(older_than * 1e9))
+        count = 0
+        while True:  # what comes meanwhile is stored in between
+            with self._transaction() as db:
+                gone = prune(db, before=before, most=_PRUNED)
+            if not gone:
+                return count
+            count += gone
+            self._version += 1
 
     def _add(
         self, db: sqlite3.Connection, newest: dict[Key, Span], touched: Iterable[str] = ()
