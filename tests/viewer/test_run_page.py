@@ -204,6 +204,27 @@ def test_of_very_many_agents_the_first_have_rows_and_the_others_at_a_click(
     assert page.locator(".row.agent").count() == 50
 
 
+def test_rows_that_were_asked_for_stay_when_a_live_page_is_renewed(
+    window: Windows, serve: Callable[..., Viewer], store: SpanStore
+) -> None:
+    start = time.time_ns()
+
+    def work(number: int, name: str, parent: str | None, end: int | None) -> Span:
+        return Span(
+            trace_id="a" * 32, span_id=f"{number:016x}", parent_id=parent, name=name,
+            start=start + number, end=end, attributes={semconv.RUN_ID: "live"},
+        )  # fmt: skip
+
+    root = work(1, "pyagent.pattern.p", None, None)
+    agents = [work(n, f"pyagent.agent.w{n}", root.span_id, start + 999) for n in range(2, 312)]
+    store.add([root, *agents[:-1]])
+    page = window().open(f"{serve().url}/runs/live")
+    page.get_by_role("link", name="109 more rows").click()
+    page.locator(".row.agent").nth(308).wait_for()
+    store.add(agents[-1:])
+    page.locator(".row.agent").nth(309).wait_for()
+
+
 def test_of_very_many_agents_the_dearest_are_listed_and_the_rest_a_link_away(
     window: Windows, serve: Callable[..., Viewer], store: SpanStore
 ) -> None:
