@@ -201,6 +201,7 @@ def test_of_very_many_agents_the_first_have_rows_and_the_others_at_a_click(
 
     page = window(script=False).open(url)
     page.get_by_role("link", name="50 more rows").click()
+    page.locator(".row.agent").nth(49).wait_for()
     assert page.locator(".row.agent").count() == 50
 
 
