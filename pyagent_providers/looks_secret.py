@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A secret of this kind is only where one of the literals is. `before` is what is kept."""
 
     kind: str
     literals: tuple[str, ...]
-    pattern: re.Pattern[str]
+    expression: str
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Compiled for the first text with a literal: most programs meet few of these kinds."""
+        return re.compile(self.expression, re.ASCII)
 
 
-def _rule(kind: str, literals: tuple[str, ...], pattern: str, flags: int = 0) -> Rule:
-    if "(?P<before>" not in pattern:
-        pattern += "(?P<before>)"  # at the end: the literal at the beginning is what makes it quick
-    return Rule(kind, literals, re.compile(pattern, re.ASCII | flags))
+def _rule(kind: str, literals: tuple[str, ...], expression: str) -> Rule:
+    if "(?P<before>" not in expression:
+        expression += "(?P<before>)"  # at the end: what makes it quick is to begin at the literal
+    return Rule(kind, literals, expression)
 
 
 def _token(prefix: str, rest: str) -> str:

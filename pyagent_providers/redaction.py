@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol, cast
 from weakref import WeakKeyDictionary, finalize
 
@@ -64,7 +65,7 @@ def redact(pattern: str | Substitutes, kind: str = "secret") -> Callable[[], Non
     text, re.error for one that is none.
     """
     compiled = re.compile(pattern) if isinstance(pattern, str) else pattern
-    if not _KIND.fullmatch(kind):
+    if not re.fullmatch(_KIND, kind):
         raise ValueError(f"a kind is up to 40 letters, digits and spaces; got {kind!r}")
     if compiled.sub("x", ""):
         raise ValueError(f"{pattern!r} matches the empty text, which is everywhere")
@@ -149,7 +150,7 @@ class Filter(logging.Filter):
 _OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"taskName"}
 _formatter: Final = logging.Formatter()
 
-_KIND: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ]{0,38}[A-Za-z0-9])?")
+_KIND: Final = r"[A-Za-z0-9](?:[A-Za-z0-9 ]{0,38}[A-Za-z0-9])?"
 _OPENING: Final = "[redacted: "
 _FAILED: Final = "[redacted: all of it, for a pattern failed]"
 
@@ -181,7 +182,7 @@ def _marked_apart(text: str) -> str:
 
     Nothing else that begins like a marker is one: a model can write what it likes.
     """
-    parts = _own.markers.split(text)
+    parts = _markers(_own.kinds).split(text)
     clean = "".join(part if n % 2 else _cleaned(part) for n, part in enumerate(parts))
     return text if clean == text else clean
 
@@ -214,27 +215,28 @@ class _Given:
 
 
 class _Own:
-    """The application's patterns, and what marks what was redacted."""
+    """The application's patterns, and the kinds of all that there may be markers of."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.given: tuple[_Given, ...] = ()
-        self.markers = self._all_markers()
+        self.kinds = frozenset({_KEY, *(rule.kind for rule in RULES)})
 
     def add(self, given: _Given) -> None:
         with self._lock:
             self.given = (*self.given, given)
-            self.markers = self._all_markers()
+            self.kinds |= {given.kind}
         _seen.look_again()
 
     def remove(self, given: _Given) -> None:
         with self._lock:
             self.given = tuple(other for other in self.given if other is not given)
 
-    def _all_markers(self) -> re.Pattern[str]:
-        kinds = {_KEY, *(rule.kind for rule in RULES), *(given.kind for given in self.given)}
-        every = sorted({_FAILED, *map(_marker, kinds)})
-        return re.compile(f"({'|'.join(map(re.escape, every))})")
+
+@lru_cache(maxsize=1)
+def _markers(kinds: frozenset[str]) -> re.Pattern[str]:
+    every = sorted({_FAILED, *map(_marker, kinds)})
+    return re.compile(f"({'|'.join(map(re.escape, every))})")
 
 
 class _Keys:
