@@ -111,6 +111,8 @@ def _on_record(earlier: Sequence[Earlier]) -> Budget | None:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
+    """A budget, as a call that puts it on record."""
+
     budget: Budget
 
     def to_dict(self) -> JSONObject:

@@ -190,6 +190,8 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
+    """A plan as a planner writes it."""
+
     assignments: list[_Item]
     agents: list[NewAgent] | None = None
 

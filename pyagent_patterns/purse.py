@@ -217,6 +217,8 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Amount:
+    """What a budget counts, in US dollars, tokens and calls."""
+
     usd: Decimal = Decimal(0)
     tokens: int = 0
     calls: int = 0

@@ -25,11 +25,15 @@ class Node(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
+    """It gave this value."""
+
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """It raised an error that others survive."""
+
     error: Exception
 
 
