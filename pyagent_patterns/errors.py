@@ -29,8 +29,8 @@ PyAgentError
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 from pyagent_providers.hostile import shown
@@ -242,7 +242,7 @@ class RunSuspended(PyAgentError):
     def __init__(self, run_id: str, *, waiting_for: Sequence[str], wake_at: float | None) -> None:
         what = [f"the signal {name!r}" for name in waiting_for]
         if wake_at is not None:
-            what.append(datetime.fromtimestamp(wake_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+            what.append(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wake_at)))
         super().__init__(shown(f"run {run_id!r} is suspended until {' or '.join(what)}"))
         self.run_id = run_id
         self.waiting_for = tuple(waiting_for)

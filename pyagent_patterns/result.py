@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from operator import itemgetter
 from typing import Literal, NotRequired, TypedDict, cast
@@ -258,7 +257,11 @@ def as_json_value(value: object) -> JSONValue:
 
 
 def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+    if seconds is None:
+        return None
+    from datetime import UTC, datetime  # loaded when a result is written down
+
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _tokens(usage: Usage) -> str:

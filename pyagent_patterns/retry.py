@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -51,8 +50,11 @@ class RetryPolicy:
         if retry_after is not None:
             return retry_after if retry_after <= self.max_backoff else None
         longest = min(self.backoff * 2 ** (attempt - 1), self.max_backoff)
-        # Jitter, not a secret.
-        return random.uniform(0, longest) if self.jitter else longest  # noqa: S311
+        if not self.jitter:
+            return longest
+        from random import uniform  # loaded at the first pause: most runs make none
+
+        return uniform(0, longest)  # noqa: S311  # not a secret
 
     def _retries(self, error: Exception) -> bool:
         if self.retry_on is None:
