@@ -30,7 +30,7 @@ OnAttempt = Callable[[CallRecord, "float | None"], None]
 OnText = Callable[[str], None]
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen, as `Question`: one for each
+@dataclass(slots=True, kw_only=True, eq=False)  # not frozen, as `Question`: one for each
 class Watch:
     """Who is told while a question is asked.
 

@@ -30,7 +30,7 @@ from .telemetry import AgentLabels
 from .toolsets import OpenToolsets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
     """What all scopes of one pattern's run share. `labels` belongs to the pattern: it outlives it.
 

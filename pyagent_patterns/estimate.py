@@ -40,7 +40,7 @@ class Past:
         return None if known is None else known[1] / known[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """A member that is given a prompt, and the outputs of those it `builds_on`."""
 

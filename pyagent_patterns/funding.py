@@ -109,7 +109,7 @@ def _on_record(earlier: Sequence[Earlier]) -> Budget | None:
     return Budget.from_dict(given[-1]) if given else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Given:
     """A budget, as a call that puts it on record."""
 

@@ -35,7 +35,7 @@ class Given(AsJSON, Protocol):
     def input_hash(self) -> str: ...
 
 
-@dataclass  # not frozen, as `Called`
+@dataclass(eq=False)  # not frozen, as `Called`
 class Call:
     """One call as a journal sees it; `here` if no other process may make it."""
 

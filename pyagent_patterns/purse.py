@@ -39,7 +39,7 @@ class Refused(Exception):
         self.limit: Limit = limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Closing:
     """The call that writes the answer. What it needs is not given to others.
 

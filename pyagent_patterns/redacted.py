@@ -131,7 +131,7 @@ def _without(value: JSONObject, kept: Sequence[str]) -> JSONObject:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Shown:
     """What a call is made with, as it is kept; it is known by what it really is."""
 
@@ -146,7 +146,7 @@ class _Shown:
         return self.given.input_hash
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Result:
     """A result, as it is kept."""
 

@@ -45,7 +45,7 @@ T = TypeVar("T")
 Do = Callable[[Assignment, "RunContext", Mapping[str, str]], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Task(Generic[T]):
     """A task of `RunContext.dag`: called with a scope of its own and its dependencies' results."""
 
@@ -59,7 +59,7 @@ class Within(Member, Protocol):
     async def answer_within(self, scope: RunContext, task: str, *, answers: bool) -> str: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inner:
     """What of a pattern holds in its part of another's run, beside what holds there already."""
 

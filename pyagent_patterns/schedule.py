@@ -15,7 +15,7 @@ from .journal import Suspend
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node(Generic[T]):
     """A task of the graph: `work` is given the results of `depends_on`, by name."""
 

@@ -26,7 +26,7 @@ _STALLS: Final = 2  # steps without progress after which a planner is stopped
 _EDITS: Final = 5  # of one plan, after which it is taken as declined
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Planner:
     """How a pattern plans: who does, for whom, and how often.
 
