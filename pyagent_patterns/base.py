@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from os import PathLike
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from .agent import Agent, Member, MemberTool, all_agents, on_one_line
 from .approval import approved
@@ -40,11 +40,10 @@ from .errors import (
     WorkersFailedError,
 )
 from .estimate import Past
-from .events import Event, Observer, RunDone, RunStarted
 from .form import Form, Unfit
 from .funding import closing_of, purse_of
 from .journal import MemoryStore, RunEnd, RunStart, Store
-from .log import log_end, log_event, logger
+from .log import log_end, logger
 from .options import How, Options, Policies
 from .people import GATES, AskHuman, Human, ask_at_terminal, at_terminal
 from .policy import Policy
@@ -60,6 +59,10 @@ from .telemetry import PatternSpan, RunSpan
 from .timeouts import Timeouts
 from .tools import Tool
 from .toolsets import OpenToolsets
+
+if TYPE_CHECKING:
+    from .events import Event, Observer
+    from .telling import Telling
 
 __all__ = ["Agent", "Budget", "How", "Member", "Options", "Outcome", "Pattern", "Policies",
            "Result", "RetryPolicy", "Timeouts"]  # fmt: skip
@@ -231,6 +234,8 @@ class Pattern(ABC):
             while (event := await events.get()) is not None:
                 yield event
             result = await running
+            from .events import RunDone  # loaded already, for the run was followed
+
             yield RunDone(run_id=result.run_id, result=result)
         finally:
             running.cancel()
@@ -292,11 +297,9 @@ class Pattern(ABC):
         whom = Attribution(how.get("tenant"), how.get("user"), conversation)
         human = human or self._who_is_asked(durable)
         run_id = how.get("run_id") or uuid.uuid4().hex
-        observers = [on_event] if on_event else []
-        if logger.isEnabledFor(logging.INFO):
-            observers.append(log_event)
         with RunSpan(self.kind, run_id, name=self.name) as span, _opened(durable) as store:
-            record = RunRecord(run_id=run_id, pattern=self.kind, observers=observers, span=span)
+            telling = _telling(run_id, on_event)
+            record = RunRecord(run_id=run_id, pattern=self.kind, span=span, telling=telling)
             try:
                 async with OpenToolsets() as toolsets:
                     run = partial(
@@ -398,14 +401,8 @@ class Pattern(ABC):
             ctx = RunContext(
                 run(journal=journal, conversation=conversation, tenant=whom.tenant), purse=purse
             )
-            record.tell(
-                RunStarted(
-                    run_id=record.run_id,
-                    pattern=self.kind,
-                    task=task,
-                    execution=journal.execution,
-                )
-            )
+            if record.telling is not None:
+                record.telling.run_started(self.kind, task, journal.execution)
             result = record.result(await self._in_time(ctx, task))
             if session is not None:
                 await session.add(record.run_id, Turn(task, result.output))
@@ -491,6 +488,18 @@ def _opened(durable: str | PathLike[str] | Store | None) -> Generator[Store]:
             yield runs
     else:
         yield durable
+
+
+def _telling(run_id: str, on_event: Observer | None) -> Telling | None:
+    """Who is told of a run: the application, and the log where it takes the steps."""
+    logged = logger.isEnabledFor(logging.INFO)
+    if on_event is None and not logged:
+        return None
+    from .step_log import log_event  # loaded when a run is followed, and all events with it
+    from .telling import Telling
+
+    observers = [] if on_event is None else [on_event]
+    return Telling(run_id, [*observers, log_event] if logged else observers)
 
 
 def _loop_is_running() -> bool:

@@ -16,9 +16,8 @@ from .asking import Asking, Labels, agent_span, labels_of
 from .attempts import Watch
 from .errors import AgentError, BudgetExceeded, agent_error
 from .estimate import Past
-from .events import BudgetSpent, CallSettled, StepEnded, StepStarted, TextDelta
 from .form import Form
-from .journal import Call, Called, Journal
+from .journal import Call, Journal
 from .ledger import CallRecord
 from .people import Gate, Human
 from .policy import Policy
@@ -73,15 +72,15 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     Raises AgentError when every attempt failed, now or on record.
     """
     record, began = run.record, time.perf_counter()
-    if record.watched:
-        _tell_start(record, question)
+    telling = record.telling
+    if telling is not None:
+        telling.step_started(question)
     known = run.knows(question.agent)
     labels = labels_of(question, run.labels, known=known)
-    watch = Watch(
-        attempt=partial(_settle, record, purse),
-        text=partial(_tell_text, run, question) if record.watched else None,
-        streams=run.streams,
-    )
+    watch = Watch(attempt=partial(_settle, record, purse), streams=run.streams)
+    if telling is not None:
+        closing = question.closing and run.answers
+        watch.text = partial(telling.text, question, closing=closing)
     asking = Asking(question, labels, run.policy, purse=purse, watch=watch)
     try:
         # What limits the run is in this process, so what it limits is as well; and only here is
@@ -102,8 +101,9 @@ async def put(run: Run, purse: Purse | None, key: str, question: Question) -> Re
     elif called.made == "elsewhere":
         for call in reply.calls:
             _settle(record, purse, call, None)
-    if record.watched:
-        _tell_end(record, question, reply, called, time.perf_counter() - began)
+    if telling is not None:
+        seconds, replayed = time.perf_counter() - began, called.made == "before"
+        telling.step_ended(question, reply, seconds=seconds, replayed=replayed)
     if error is not None:
         if isinstance(error, BudgetExceeded):
             record.refused(error)
@@ -144,10 +144,8 @@ def _settle(
 ) -> None:
     """The one place where a call is accounted for in this run: ledger and events."""
     record.call(call)
-    if record.watched:
-        record.tell(CallSettled(run_id=record.run_id, call=call, retry_in=retry_in))
-        if purse is not None and (budgets := purse.spent):
-            record.tell(BudgetSpent(run_id=record.run_id, budgets=budgets))
+    if record.telling is not None:
+        record.telling.call_settled(call, retry_in, () if purse is None else purse.spent)
 
 
 def _recorded_error(agent: Agent, reply: Reply, here: AgentError | None) -> AgentError:
@@ -158,54 +156,3 @@ def _recorded_error(agent: Agent, reply: Reply, here: AgentError | None) -> Agen
     )
     error.__cause__ = None if here is None else here.__cause__
     return error
-
-
-def _tell_start(record: RunRecord, question: Question) -> None:
-    record.tell(
-        StepStarted(
-            run_id=record.run_id,
-            step=question.step,
-            phase=question.phase,
-            agent=question.agent.name,
-            path=question.path,
-            model=question.agent.llm.model,
-            task_id=question.task_id,
-            prompt=question.prompt,
-        )
-    )
-
-
-def _tell_text(run: Run, question: Question, text: str) -> None:
-    run.record.tell(
-        TextDelta(
-            run_id=run.record.run_id,
-            step=question.step,
-            phase=question.phase,
-            agent=question.agent.name,
-            path=question.path,
-            task_id=question.task_id,
-            closing=question.closing and run.answers,
-            text=text,
-        )
-    )
-
-
-def _tell_end(
-    record: RunRecord, question: Question, reply: Reply, called: Called, seconds: float
-) -> None:
-    record.tell(
-        StepEnded(
-            run_id=record.run_id,
-            step=question.step,
-            phase=question.phase,
-            agent=question.agent.name,
-            path=question.path,
-            model=question.agent.llm.model,
-            task_id=question.task_id,
-            output=reply.text,
-            error=reply.error,
-            calls=reply.calls,
-            seconds=seconds,
-            replayed=called.made == "before",
-        )
-    )

@@ -14,30 +14,15 @@ from collections.abc import Sequence
 
 from opentelemetry import trace
 
-from pyagent_providers.hostile import shown
 from pyagent_providers.redaction import Filter
 from pyagent_providers.telemetry import error_type
 
 from . import ledger
-from .events import Event, PlanAccepted, PlanRejected, StepEnded, StepStarted
 from .ledger import CallRecord
 from .result import Result
 
 logger = logging.getLogger("pyagent")
 logger.addFilter(Filter())  # what is logged here may quote anybody
-
-
-def log_event(event: Event) -> None:
-    """Write one event to the log. An `Observer`."""
-    match event:
-        case StepEnded():
-            _log_step(event)
-        case PlanRejected():
-            logger.info("run %s: invalid plan: %s", event.run_id, shown("; ".join(event.faults)))
-        case _:
-            pass
-    if logger.isEnabledFor(logging.DEBUG):
-        _log_content(event)
 
 
 def log_end(result: Result, status: str, error: BaseException | None = None) -> None:
@@ -52,9 +37,9 @@ def log_end(result: Result, status: str, error: BaseException | None = None) -> 
         "pattern": result.pattern,
         "status": status,
         "calls": len(result.calls),
-        **_figures(result.calls),
+        **figures(result.calls),
         "duration_seconds": result.duration_seconds,
-        **_span(),
+        **span_ids(),
     }
     if error is not None and status == "failed":
         facts["error"] = error_type(error)
@@ -64,62 +49,12 @@ def log_end(result: Result, status: str, error: BaseException | None = None) -> 
         result.pattern,
         status if "error" not in facts else f"{status} ({facts['error']})",
         len(result.calls),
-        _in_words(result.calls, result.duration_seconds),
+        in_words(result.calls, result.duration_seconds),
         extra=facts,
     )
 
 
-def _log_content(event: Event) -> None:
-    run_id = event.run_id
-    match event:
-        case StepStarted():
-            logger.debug("run %s: asking %s:\n%s", run_id, event.agent, shown(event.prompt))
-        case StepEnded(output=str(output)):
-            logger.debug("run %s: %s answered:\n%s", run_id, event.agent, shown(output))
-        case PlanAccepted():
-            lines = [
-                f"{n}. {a.worker}: {a.subtask}"
-                + (f" (after {', '.join(a.depends_on)})" if a.depends_on else "")
-                for n, a in enumerate(event.assignments, 1)
-            ]
-            logger.debug("run %s: the plan:\n%s", run_id, shown("\n".join(lines)))
-        case _:
-            pass
-
-
-def _log_step(event: StepEnded) -> None:
-    facts: dict[str, object] = {
-        "run_id": event.run_id,
-        "step": event.step,
-        "phase": event.phase,
-        "worker": event.agent,
-        "path": event.path,
-        "model": event.model,
-        "task_id": event.task_id,
-        "attempts": len(event.calls),
-        **_figures(event.calls),
-        "latency_seconds": event.seconds,
-        "success": event.error is None,
-        "replayed": event.replayed,
-        **_span(),
-    }
-    logger.info(
-        "run %s step %d %s %s: %s, %s",
-        event.run_id,
-        event.step,
-        event.phase,
-        event.agent,
-        "ok" if event.error is None else f"failed ({_first_line(event.error)})",
-        _in_words(event.calls, event.seconds),
-        extra=facts,
-    )
-
-
-def _first_line(text: str) -> str:
-    return shown(text).partition("\n")[0]
-
-
-def _figures(calls: Sequence[CallRecord]) -> dict[str, object]:
+def figures(calls: Sequence[CallRecord]) -> dict[str, object]:
     usage = ledger.total_usage(calls)
     return {
         "input_tokens": usage.input_tokens,
@@ -129,14 +64,14 @@ def _figures(calls: Sequence[CallRecord]) -> dict[str, object]:
     }
 
 
-def _in_words(calls: Sequence[CallRecord], seconds: float) -> str:
+def in_words(calls: Sequence[CallRecord], seconds: float) -> str:
     usage, unpriced = ledger.total_usage(calls), ledger.unpriced(calls)
     tokens = f"{usage.input_tokens}+{usage.output_tokens} tokens"
     cost = f"${ledger.total_cost(calls):.6f}" + (f" + {unpriced} unpriced" if unpriced else "")
     return f"{tokens}, {seconds:.2f}s, {cost}"
 
 
-def _span() -> dict[str, object]:
+def span_ids() -> dict[str, object]:
     """Where the record belongs in a trace, if something traces."""
     span = trace.get_current_span().get_span_context()
     if not span.is_valid:

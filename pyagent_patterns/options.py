@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from .agent import Member
 from .budget import Budget
-from .events import Observer
 from .form import OutputType
 from .journal import Store
 from .people import Gate, Human
@@ -17,6 +16,9 @@ from .retry import RetryPolicy
 from .session import Session
 from .timeouts import Timeouts
 from .traffic import Traffic
+
+if TYPE_CHECKING:
+    from .events import Observer
 
 
 class How(TypedDict, total=False):

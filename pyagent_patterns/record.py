@@ -1,4 +1,4 @@
-"""What a run has to show so far: its ledger, its plan and outcomes, and who is told of them.
+"""What a run has to show so far: its ledger, its plan and outcomes.
 
 It grows while the run goes on, so that a run that ends early has lost nothing.
 """
@@ -8,19 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from .errors import AgentError, BudgetExceeded, RejectedError
-from .events import (
-    AssignmentStarted,
-    Event,
-    Observer,
-    OutcomeSettled,
-    PlanAccepted,
-    PlanRejected,
-)
 from .journal import Called
 from .ledger import CallRecord
-from .log import logger
 from .plan import Assignment, InvalidPlan
 from .result import (
     Metadata,
@@ -34,6 +26,9 @@ from .result import (
 from .schedule import Done, Failed, Settled, Skipped
 from .telemetry import PatternSpan
 
+if TYPE_CHECKING:
+    from .telling import Telling
+
 
 class RunRecord:
     """One run's findings. A pattern reports its plan and outcomes; the door reports the calls."""
@@ -43,8 +38,8 @@ class RunRecord:
         *,
         run_id: str,
         pattern: str,
-        observers: Sequence[Observer],
         span: PatternSpan,
+        telling: Telling | None = None,
         path: str = "",
         around: RunRecord | None = None,
         task_id: str | None = None,
@@ -55,9 +50,7 @@ class RunRecord:
         self._task_id = task_id
         self._beside: list[RunRecord] = []
         self.pattern = pattern
-        self._observers = tuple(observers)
-        # Whether anybody is told of events; ask before building one on the hot path.
-        self.watched = bool(observers)
+        self.telling = telling  # None: nobody follows the run
         self._span = span
         self._started_at = time.time()
         self._clock = time.perf_counter()
@@ -87,8 +80,8 @@ class RunRecord:
         record = RunRecord(
             run_id=self.run_id,
             pattern=pattern,
-            observers=self._observers,
             span=span,
+            telling=self.telling,
             path=path,
             around=self,
             task_id=task_id,
@@ -100,12 +93,14 @@ class RunRecord:
 
     def plan_rejected(self, invalid: InvalidPlan) -> None:
         self._span.plan_rejected(invalid.faults)
-        self.tell(PlanRejected(run_id=self.run_id, faults=invalid.faults, text=invalid.text))
+        if self.telling is not None:
+            self.telling.plan_rejected(invalid)
 
     def plan_accepted(self, assignments: Sequence[Assignment]) -> None:
         self._assignments = tuple(assignments)
         self._span.planned(assignments)
-        self.tell(PlanAccepted(run_id=self.run_id, path=self.path, assignments=self._assignments))
+        if self.telling is not None:
+            self.telling.plan_accepted(self.path, self._assignments)
 
     def planned_on(self, assignments: Sequence[Assignment]) -> None:
         """More assignments, beside those that were planned before; the same ids do them anew."""
@@ -142,8 +137,8 @@ class RunRecord:
         self._shortfalls.append(why)
 
     def started(self, assignment: Assignment) -> None:
-        if self.watched:
-            self.tell(AssignmentStarted(run_id=self.run_id, path=self.path, assignment=assignment))
+        if self.telling is not None:
+            self.telling.assignment_started(self.path, assignment)
 
     def settled(self, assignment: Assignment, how: Settled[str]) -> None:
         match how:
@@ -164,8 +159,8 @@ class RunRecord:
                 why = f"it depends on {', '.join(because)}, which did not complete"
                 outcome = self._outcome(assignment, "skipped", error=why)
         self._outcomes[assignment.id] = outcome
-        if self.watched:
-            self.tell(OutcomeSettled(run_id=self.run_id, outcome=outcome))
+        if self.telling is not None:
+            self.telling.outcome_settled(outcome)
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -247,13 +242,6 @@ class RunRecord:
             return False
         calls = [before for key, before in self._from_record if key.startswith(path)]
         return bool(calls) and all(calls)
-
-    def tell(self, event: Event) -> None:
-        for observer in self._observers:
-            try:
-                observer(event)
-            except Exception:  # an observer's fault must not fail the run
-                logger.exception("observer %r failed on %s", observer, type(event).__name__)
 
     # What comes out
 

@@ -13,7 +13,6 @@ from typing import cast
 from pyagent_providers.types import JSONObject, JSONValue
 
 from .door import Run
-from .events import ApprovalGiven, ApprovalWanted
 from .journal import Call, Called, Suspend
 from .keys import Input, OneAtATime, segment
 from .log import logger
@@ -99,44 +98,45 @@ class Scope:
             wanted = Wanted(
                 run_id=run.record.run_id, key=key, kind=kind, who=who, text=text, details=details
             )
-            wants = ApprovalWanted(run_id=run.record.run_id, wanted=wanted)
+            telling = run.record.telling
 
             async def decision() -> JSONValue:
                 if run.human is None:
                     return None
-                run.record.tell(wants)
+                if telling is not None:
+                    telling.approval_wanted(wanted)
                 return (await decided_by(run.human, wanted)).to_dict()
 
             asked = wanted.to_dict()
             value = (await self._recorded(key, "consult", asked, decision)).value["value"]
             if value is None:  # nobody at hand
-                decided = await self._decision_sent(wants, Input("consult", asked).input_hash)
+                decided = await self._decision_sent(wanted, Input("consult", asked).input_hash)
             else:
                 decided = Decision.from_value(value, kind)
-            run.record.tell(
-                ApprovalGiven(run_id=run.record.run_id, wanted=wanted, decision=decided)
-            )
+            if telling is not None:
+                telling.approval_given(wanted, decided)
             return decided
 
     def gated(self, gate: Gate) -> bool:
         """Whether a person is asked there."""
         return gate in self._run.gates
 
-    async def _decision_sent(self, wants: ApprovalWanted, asked: str) -> Decision:
+    async def _decision_sent(self, wanted: Wanted, asked: str) -> Decision:
         """The decision that is sent to the run; until there is one it is suspended.
 
         It is kept under what was asked, so that a fork does not take one for something else. What
         is no decision is passed over: a slip of whoever sends it must not end the run.
         """
-        run, name = self._run, wants.wanted.key
+        run, name = self._run, wanted.key
         while True:
             try:
                 value = await run.journal.signal(self._key(f"signal-{asked[:8]}"), name)
             except Suspend:
-                run.record.tell(wants)
+                if run.record.telling is not None:
+                    run.record.telling.approval_wanted(wanted)
                 raise
             try:
-                return Decision.from_value(value, wants.wanted.kind)
+                return Decision.from_value(value, wanted.kind)
             except ValueError as error:
                 run_id = run.record.run_id
                 logger.warning("run %s, signal %r: %s; send another", run_id, name, error)

@@ -11,14 +11,13 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypedDict, cast
+from typing import Final, Protocol, cast
 
 from pyagent_providers.telemetry import error_type
 from pyagent_providers.types import JSONObject, JSONValue, Message, ToolCall, ToolSpec
 
 from .agent import Agent, AgentTool, Member, MemberTool
 from .errors import AgentError, NoStoreError
-from .events import ToolEnded, ToolStarted
 from .ledger import CallRecord
 from .people import AskHuman, Decision, Gate, WantedKind
 from .question import Question, Reply
@@ -196,18 +195,11 @@ async def _one(
     record: RunRecord, asked: Question, offer: _Offer | None, call: ToolCall, scope: Scope
 ) -> str:
     """One call, seen and told of. That it failed is something the model is told, too."""
-    agent = asked.agent.name
-    about = _About(
-        run_id=record.run_id,
-        agent=agent,
-        path=asked.path,
-        task_id=asked.task_id,
-        tool=call.name,
-        call_id=call.id,
-    )
-    record.tell(ToolStarted(**about, arguments=call.arguments))
+    telling = record.telling
+    if telling is not None:
+        telling.tool_started(asked, call)
     spec = None if offer is None else offer.spec
-    with ToolSpan(agent, record.run_id, call, spec) as span:
+    with ToolSpan(asked.agent.name, record.run_id, call, spec) as span:
         try:
             if offer is None:
                 raise ToolError(f"there is no tool {call.name!r}")
@@ -216,20 +208,13 @@ async def _one(
             error = str(failure) or "it failed"
             kind = failure.kind if isinstance(failure, _ToolFailed) else error_type(failure)
             span.failed(kind, error, replayed=scope.replayed)
-            record.tell(ToolEnded(**about, output=None, error=error))
+            if telling is not None:
+                telling.tool_ended(asked, call, error=error)
             return f"Error: {error}"
         span.gave(output, replayed=scope.replayed)
-    record.tell(ToolEnded(**about, output=output, error=None))
+    if telling is not None:
+        telling.tool_ended(asked, call, output=output)
     return output
-
-
-class _About(TypedDict):
-    run_id: str
-    agent: str
-    path: str
-    task_id: str | None
-    tool: str
-    call_id: str
 
 
 @dataclass(frozen=True, slots=True)

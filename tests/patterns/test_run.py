@@ -42,7 +42,7 @@ from .teams import PRICE, QUICK, item, plan_text, scripted, team
 
 async def context(store: MemoryStore | None = None, retry: RetryPolicy = QUICK) -> RunContext:
     span = PatternSpan("test", "run-1")
-    record = RunRecord(run_id="run-1", pattern="test", observers=(), span=span)
+    record = RunRecord(run_id="run-1", pattern="test", span=span)
     start = RunStart(run_id="run-1", pattern="test", task="the task")
     journal = await (store or MemoryStore()).open(start)
     return RunContext(Run(record=record, journal=journal, policy=Policy(retry=retry), labels={}))
