@@ -384,6 +384,8 @@ def _existing(folder: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _User:
+    """Whom a program runs as."""
+
     uid: int
     gid: int
 

@@ -145,6 +145,8 @@ _NAMES_LIMIT: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """A line of the tree, and what hangs from it."""
+
     label: str
     below: Sequence[_Entry] = field(default=())
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyagent_providers import OpenAILLM, redaction
+from pyagent_providers import OpenAILLM, looks_secret, redaction
 from pyagent_providers.redaction import (
     Filter,
     hold,
@@ -51,6 +51,11 @@ def own_patterns() -> Iterator[None]:
     before = redaction._own.given
     yield
     redaction._own.given = before
+
+
+def test_every_rule_can_be_looked_for():
+    for rule in looks_secret.RULES:  # each is compiled for the first text with its literal
+        assert "before" in rule.pattern.groupindex
 
 
 @pytest.mark.parametrize("kind", SECRETS)
