@@ -38,7 +38,7 @@ def labels_of(question: Question, kept: Labels, *, known: bool = True) -> AgentL
     return labels
 
 
-_MOST_LABELS: Final = 1000
+_MOST_LABELS: Final = 10_000
 
 
 class Asking:

@@ -258,6 +258,7 @@ def _resolve(
     finished = {name for name, is_finished in before.items() if is_finished}
     ids = _ids(items, before)
     known_ids = finished.union(ids)
+    known_workers = frozenset(workers)
     ids_of: dict[str, list[str]] = {}
     for own, item in zip(ids, items, strict=True):
         ids_of.setdefault(item.worker, []).append(own)
@@ -274,7 +275,7 @@ def _resolve(
     ]
     assignments: list[Assignment] = []
     for own, item in zip(ids, items, strict=True):
-        if item.worker not in workers:
+        if item.worker not in known_workers:
             known = ", ".join(repr(name) for name in workers)
             faults.append(f"assignment {own!r}: no worker {item.worker!r}; choose from {known}")
         if not item.subtask.strip():

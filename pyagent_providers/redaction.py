@@ -156,7 +156,7 @@ _FAILED: Final = "[redacted: all of it, for a pattern failed]"
 
 
 _SHORT: Final = 100  # characters: names and ids, which come again and again
-_MOST_SEEN: Final = 4096
+_MOST_SEEN: Final = 20_000
 
 
 class _Seen:
