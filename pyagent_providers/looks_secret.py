@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
+from operator import contains
 from typing import Final
 
 
@@ -188,3 +190,22 @@ RULES: Final = (
     _rule("access token", (":AA",), r"(?<![0-9])[0-9]{8,10}:AA[A-Za-z0-9_-]{33,}"),
 )
 SHORTEST: Final = 12  # characters: in less there is none of these
+
+
+def _by_sign() -> dict[str, list[str]]:
+    """All literals, by a sign that they have; "" those without one."""
+    found: dict[str, list[str]] = {}
+    for literal in dict.fromkeys(literal for rule in RULES for literal in rule.literals):
+        sign = next((sign for sign in "_=-:" if sign in literal), "")
+        found.setdefault(sign, []).append(literal)
+    return found
+
+
+_LITERALS: Final = tuple(_by_sign().items())
+
+
+def may_have_one(text: str) -> bool:
+    """Whether any of the literals is in the text: a sign is looked for first, which is quick."""
+    return any(
+        sign in text and any(map(contains, repeat(text), literals)) for sign, literals in _LITERALS
+    )

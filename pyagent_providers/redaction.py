@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, finalize
 
 from opentelemetry.util.types import AttributeValue
 
-from .looks_secret import RULES, SHORTEST
+from .looks_secret import RULES, SHORTEST, may_have_one
 from .types import JSONValue
 
 __all__ = ["Filter", "Substitutes", "hold", "redact", "redacted", "redacted_attributes",
@@ -191,12 +191,10 @@ def _cleaned(text: str) -> str:
     for key in _keys.all():
         if key in text:
             text = text.replace(key, _marker(_KEY))
-    if len(text) >= SHORTEST:
+    if len(text) >= SHORTEST and may_have_one(text):
         for rule in RULES:
-            for literal in rule.literals:
-                if literal in text:
-                    text = rule.pattern.sub(_REPLACED[rule.kind], text)
-                    break
+            if any(literal in text for literal in rule.literals):
+                text = rule.pattern.sub(_REPLACED[rule.kind], text)
     for given in _own.given:
         text = given.pattern.sub(_marker(given.kind), text)
     return text
