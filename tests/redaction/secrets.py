@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 ALNUM = string.ascii_letters + string.digits
 URL_SAFE = ALNUM + "-_"
+HEX = "abcdef0123456789"
 
 _chance = random.Random(7)
 
@@ -35,8 +36,8 @@ SECRETS: dict[str, Callable[[], tuple[str, str]]] = {
     "openai project": lambda: ("", f"sk-proj-{some(120, URL_SAFE)}"),
     "openai service account": lambda: ("", f"sk-svcacct-{some(80, URL_SAFE)}"),
     "anthropic": lambda: ("", f"sk-ant-api03-{some(95, URL_SAFE)}"),
-    "openrouter": lambda: ("", f"sk-or-v1-{some(64, 'abcdef0123456789')}"),
-    "deepseek": lambda: ("", f"sk-{some(32, 'abcdef0123456789')}"),
+    "openrouter": lambda: ("", f"sk-or-v1-{some(64, HEX)}"),
+    "deepseek": lambda: ("", f"sk-{some(32, HEX)}"),
     "langfuse": lambda: ("", "sk-lf-7c0d1e9a-3b52-4f4e-9a61-0d6cfb1f2a77"),
     "groq": lambda: ("", f"gsk_{some(52)}"),
     "xai": lambda: ("", f"xai-{some(80)}"),
@@ -53,12 +54,27 @@ SECRETS: dict[str, Callable[[], tuple[str, str]]] = {
     "hugging face": lambda: ("", f"hf_{some(34)}"),
     "npm": lambda: ("", f"npm_{some(36)}"),
     "stripe": lambda: ("", f"sk_live_{some(24)}"),
+    "google client secret": lambda: ("", f"GOCSPX-{some(28, URL_SAFE)}"),
+    "pypi": lambda: ("", f"pypi-AgE{some(120, URL_SAFE)}"),
+    "rubygems": lambda: ("", f"rubygems_{some(48, HEX)}"),
+    "digitalocean": lambda: ("", f"dop_v1_{some(64, HEX)}"),
+    "sendgrid": lambda: ("", f"SG.{some(22, URL_SAFE)}.{some(43, URL_SAFE)}"),
+    "shopify": lambda: ("", f"shpat_{some(32, HEX)}"),
+    "linear": lambda: ("", f"lin_api_{some(40)}"),
+    "notion": lambda: ("", f"ntn_{some(46)}"),
+    "docker": lambda: ("", f"dckr_pat_{some(27, URL_SAFE)}"),
+    "databricks": lambda: ("", f"dapi{some(32, HEX)}"),
+    "vault": lambda: ("", f"hvs.{some(90, URL_SAFE)}"),
+    "grafana": lambda: ("", f"glsa_{some(32)}_{some(8, HEX)}"),
+    "postman": lambda: ("", f"PMAK-{some(24, HEX)}-{some(34, HEX)}"),
+    "telegram": lambda: ("", f"{some(9, string.digits)}:AA{some(33, URL_SAFE)}"),
     "jwt": lambda: ("", jwt()),
     "bearer": lambda: ("Bearer ", f"{some(29, URL_SAFE + '._~+/')}7"),
     "bearer, lower case": lambda: ("with the bearer ", some(30)),
     "basic": lambda: ("Authorization: Basic ", base64.b64encode(some(12).encode()).decode()),
+    "basic without a digit": lambda: ("Authorization: Basic ", "QWxhZGRpbjpvcGVuYWJi"),
     "authorization in json": lambda: ('"Authorization": "Token ', some(12)),
-    "api key header": lambda: ("api-key: ", some(32, "abcdef0123456789")),
+    "api key header": lambda: ("api-key: ", some(32, HEX)),
     "api key in escaped json": lambda: ('{\\"x-api-key\\": \\"', some(40)),
     "url password": lambda: ("postgres://ann:", "hunter-2!"),
     "url query": lambda: ("https://a.example/v1?version=7&access_token=", some(24, URL_SAFE)),

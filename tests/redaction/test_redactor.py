@@ -58,6 +58,12 @@ def test_every_rule_can_be_looked_for():
         assert "before" in rule.pattern.groupindex
 
 
+def test_each_rule_finds_one_of_the_secrets_here() -> None:
+    texts = [standing(kind)[0] for kind in SECRETS]
+    for rule in looks_secret.RULES:
+        assert any(rule.pattern.search(text) for text in texts), rule
+
+
 @pytest.mark.parametrize("kind", SECRETS)
 @pytest.mark.parametrize("around", AROUND)
 def test_a_secret_of_every_kind_is_taken_out_and_what_is_around_it_stays(kind: str, around: str):
