@@ -72,8 +72,16 @@ def hanging(worker: str, answers: Mapping[str, list[Answer | Step]]) -> Orchestr
 
 async def test_a_run_by_path_is_kept_and_gives_the_same_again_unpaid(file: Path) -> None:
     crew = team([PLAN], {"a": ["alpha"], "b": ["beta"]})
-    first = await crew.run("the task", run_id="r", durable=file)
-    again = await crew.run("the task", run_id="r", durable=str(file))  # the scripts are used up
+    steps: list[bool] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepEnded):
+            steps.append(event.replayed)
+
+    first = await crew.run("the task", run_id="r", durable=file, on_event=look)
+    # The scripts are used up.
+    again = await crew.run("the task", run_id="r", durable=str(file), on_event=look)
+    assert steps == [False] * 4 + [True] * 4
     assert first.resumed is None
     assert again.resumed is not None
     assert (again.resumed.execution, again.resumed.replayed, again.resumed.doubtful) == (2, 4, ())
