@@ -253,8 +253,9 @@ def _untaken(history: Iterable[HistoryEvent]) -> list[Any]:
     taken: dict[str, Any] = {}
     waits: dict[int, str] = {}
     for event in history:
-        if event.HasField("workflow_execution_signaled_event_attributes"):
-            sent += _values(event.workflow_execution_signaled_event_attributes.input)
+        signaled = event.workflow_execution_signaled_event_attributes
+        if signaled.signal_name == "send":
+            sent += _values(signaled.input)
         elif event.HasField("workflow_execution_update_accepted_event_attributes"):
             accepted = event.workflow_execution_update_accepted_event_attributes
             [wait] = _values(accepted.accepted_request.input.args)

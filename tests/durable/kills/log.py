@@ -1,7 +1,8 @@
 """What happened in every process of a test: one file, to which all append, a line at a time.
 
 A line is written by one write() on a descriptor opened with O_APPEND, so that it is whole and in
-its place, or not there, whenever the process is killed.
+its place, or not there, whenever the process is killed. One that reaches into another page of the
+file can be cut off there: so each begins a line of its own, and what has no end is not there.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Log:
     ) -> None:
         pid, at = os.getpid(), time.monotonic()
         entry = Entry(what=what, pid=pid, at=at, run=run, call=call, answer=answer, usd=usd)
-        os.write(self._file, json.dumps(asdict(entry)).encode() + b"\n")
+        os.write(self._file, b"\n" + json.dumps(asdict(entry)).encode() + b"\n")
         self._also(entry)
 
 
@@ -89,6 +90,8 @@ class LogReader:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
+            if not line.endswith(b"}"):
+                continue
             entry = Entry(**json.loads(line))
             self._entries.append(entry)
             self._of.setdefault(entry.run, []).append(entry)
