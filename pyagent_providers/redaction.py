@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, cast
@@ -112,6 +112,9 @@ def redacted_json(value: JSONValue) -> JSONValue:
             clean[shown] = new
             same = same and new is each and shown is name
         return value if same else clean
+    if not isinstance(value, _SEQUENCES):  # pyright: ignore[reportUnnecessaryIsInstance]
+        # No JSON: it is for whoever writes it down to say so.
+        return value
     items: list[JSONValue] = []
     for each in value:
         new = redacted_json(each)
@@ -121,7 +124,9 @@ def redacted_json(value: JSONValue) -> JSONValue:
 
 
 _FIGURES: Final = (int, float)
-_MAPPINGS: Final = (dict, Mapping)  # a dict is one, but to ask that takes ten times as long
+# A dict is a Mapping and a list a Sequence, but to ask that takes ten times as long.
+_MAPPINGS: Final = (dict, Mapping)
+_SEQUENCES: Final = (list, tuple, Sequence)
 
 
 class Filter(logging.Filter):

@@ -54,12 +54,6 @@ TEAMS = "tests.durable.cluster_teams"
 QUESTION = Decimal("0.00006")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with LocalPostgres(sync=False) as server:
-        yield server
-
-
 @pytest.fixture
 def url(server: LocalPostgres) -> str:
     return server.new_database(password="s3cret")

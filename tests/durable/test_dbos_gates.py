@@ -14,22 +14,11 @@ from pyagent_patterns.errors import RunSuspended
 
 from .kills import patterns, provider
 from .kills.log import Log, LogReader
-from .postgres import LocalPostgres, missing
+from .postgres import missing
 from .test_gates import decide, decision, planned, replanned
 
 if lacking := missing():
     pytest.skip(lacking, allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with LocalPostgres(sync=False) as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: LocalPostgres) -> str:
-    return server.new_database()
 
 
 @pytest.fixture(autouse=True)

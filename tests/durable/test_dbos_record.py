@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from pyagent_patterns.run import RunContext
 from tests.durable import cluster_teams
 from tests.durable.cluster_teams import Approved, Each, agent, approved, asked, each, named
 from tests.durable.clusters import until
-from tests.durable.postgres import LocalPostgres, missing
+from tests.durable.postgres import missing
 
 if lacking := missing():
     pytest.skip(lacking, allow_module_level=True)
@@ -46,17 +45,6 @@ class Edited(Each):
 
 
 edited = Edited(agent)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with LocalPostgres(sync=False) as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: LocalPostgres) -> str:
-    return server.new_database()
 
 
 @pytest.fixture(autouse=True)

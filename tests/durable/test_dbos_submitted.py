@@ -23,24 +23,13 @@ from pyagent_providers.telemetry import allow_tenants
 from tests.durable import cluster_teams
 from tests.durable.cluster_teams import approved, asked
 from tests.durable.clusters import Process, until
-from tests.durable.postgres import LocalPostgres, missing
+from tests.durable.postgres import missing
 
 if lacking := missing():
     pytest.skip(lacking, allow_module_level=True)
 
 TEAMS = "tests.durable.cluster_teams"
 AWS = "AKIA" + "Q3EXAMPLE7ABCDEF"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with LocalPostgres(sync=False) as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: LocalPostgres) -> str:
-    return server.new_database()
 
 
 @pytest.fixture(autouse=True)

